@@ -1,0 +1,23 @@
+"""Build a text-to-image diffusion model from nothing: the package that the notebooks share."""
+
+from ddpm_core.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    load_checkpoint,
+    resume_training,
+    save_checkpoint,
+)
+from ddpm_core.data import (
+    DataUnavailable,
+    load_cat,
+    load_digits,
+    load_pictures,
+    load_torchvision,
+)
+from ddpm_core.evaluation import DigitReader, Verdict, copy_ratios, judge_digits, nearest_pictures
+from ddpm_core.process import add_noise, posterior, predict_x_0
+from ddpm_core.runtime import Profile, choose_profile
+from ddpm_core.sampling import sample
+from ddpm_core.schedule import NoiseSchedule, cosine_betas, linear_betas
+from ddpm_core.training import TrainingDiverged, TrainingState, diffusion_loss, train
+from ddpm_core.unet import AttentionBlock, ResidualBlock, TimeEmbedding, UNet

@@ -1,0 +1,137 @@
+"""Saving and loading: weights in a safetensors file, with everything needed to rebuild the model beside them.
+
+safetensors files hold numbers and text only. Loading one never runs code, as loading a pickle would.
+"""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ddpm_core.schedule import NoiseSchedule
+from ddpm_core.training import TrainingState
+from ddpm_core.unet import UNet
+
+FORMAT = "ddpm_core 1"
+
+
+class CheckpointError(RuntimeError):
+    """A file that is not a checkpoint of this course, is damaged, or does not fit."""
+
+
+@dataclass
+class Checkpoint:
+    """A model ready to sample from, the schedule it was trained with, and notes on how it was made."""
+
+    model: UNet
+    schedule: NoiseSchedule
+    notes: dict = field(default_factory=dict)
+    training: dict | None = None  # what TrainingState.load_state_dict needs, where the run was saved with it
+
+
+def save_checkpoint(
+    path: Path | str,
+    state: TrainingState,
+    schedule: NoiseSchedule,
+    notes: dict | None = None,
+    with_training: bool = False,
+) -> None:
+    """Writes state.ema_model and the schedule; with_training adds all that going on with the training needs.
+
+    notes: anything that json can hold (command, time, score). The file appears whole or not at all: it is written
+    under another name first. Raises TypeError where the model is not a UNet.
+    """
+    if not isinstance(state.ema_model, UNet):
+        raise TypeError(f"only a ddpm_core UNet can be saved; got {type(state.ema_model).__name__}")
+    tensors = {f"ema_model.{name}": weight for name, weight in state.ema_model.state_dict().items()}
+    tensors["betas"] = schedule.betas
+    if with_training:
+        tensors |= {f"model.{name}": weight for name, weight in state.model.state_dict().items()}
+        for number, moments in state.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
+        tensors["generator"] = state.generator.get_state()
+        tensors["losses"] = torch.tensor(state.losses, dtype=torch.float64)
+    metadata = {"format": FORMAT, "unet": json.dumps(state.ema_model.config), "notes": json.dumps(notes or {})}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    _write(Path(path), tensors, metadata)
+
+
+def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
+    """Reads what save_checkpoint wrote. Raises FileNotFoundError, or CheckpointError that says what is wrong."""
+    path = Path(path)
+    metadata, tensors = _read(path)
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of this course")
+    try:
+        model = UNet(**json.loads(metadata["unet"]))
+        notes = json.loads(metadata["notes"])
+        schedule = NoiseSchedule(tensors["betas"])
+        model.load_state_dict(_under("ema_model.", tensors))
+        training = _training_part(tensors) if "generator" in tensors else None
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path} is damaged: its weights and its description do not fit ({error})") from error
+    model.eval().requires_grad_(False)
+    return Checkpoint(model.to(device), schedule.to(device), notes, training)
+
+
+def resume_training(state: TrainingState, checkpoint: Checkpoint) -> None:
+    """Moves a fresh state to where the saved run was. Raises CheckpointError where the model is another one."""
+    if checkpoint.training is None:
+        raise CheckpointError("this checkpoint holds a model to sample from, without its training; it cannot go on")
+    if state.model.config != checkpoint.model.config:
+        raise CheckpointError(
+            f"the checkpoint is of another architecture: it has {checkpoint.model.config}, "
+            f"this model has {state.model.config}"
+        )
+    optimizer = state.optimizer.state_dict() | {"state": checkpoint.training["optimizer_state"]}
+    ema_model = checkpoint.model.state_dict()
+    state.load_state_dict(checkpoint.training | {"ema_model": ema_model, "optimizer": optimizer})
+
+
+def _training_part(tensors: dict[str, Tensor]) -> dict:
+    optimizer_state: dict[int, dict[str, Tensor]] = {}
+    for name, value in _under("optimizer.", tensors).items():
+        number, _, moment = name.partition(".")
+        optimizer_state.setdefault(int(number), {})[moment] = value
+    return dict(
+        model=_under("model.", tensors),
+        optimizer_state=optimizer_state,
+        generator=tensors["generator"],
+        losses=tensors["losses"].tolist(),
+    )
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        save_file(tensors, unfinished, metadata)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint at {path}")
+    with path.open("rb") as file:
+        start = file.read(2)
+    if start in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+        raise CheckpointError(
+            f"{path} is a pickle, as torch.save writes them. Opening one can run any code inside it, so it is refused; "
+            "this course saves safetensors files, with save_checkpoint"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is truncated, damaged or not a safetensors file ({error})") from error

@@ -1,0 +1,35 @@
+"""Pictures to learn from: float32 tensors (N, C, H, W) with values in [-1, 1]. Only torchvision's need a network."""
+
+from torch import Tensor
+
+from ddpm_core.data.cat import load_cat
+from ddpm_core.data.digits import load_digits
+from ddpm_core.data.torchvision_sets import DataUnavailable, load_torchvision
+
+OFFLINE_DATA_SETS = ("digits",)
+DOWNLOADED_DATA_SETS = ("MNIST", "FashionMNIST", "CIFAR10")
+
+__all__ = [
+    "DOWNLOADED_DATA_SETS",
+    "OFFLINE_DATA_SETS",
+    "DataUnavailable",
+    "load_cat",
+    "load_digits",
+    "load_pictures",
+    "load_torchvision",
+]
+
+
+def load_pictures(name: str) -> tuple[Tensor, Tensor]:
+    """The training pictures (N, C, H, W) and labels (N,) of a data set, by name (upper or lower case).
+
+    Raises ValueError for an unknown name and DataUnavailable where a download fails.
+    """
+    known = {known_name.lower(): known_name for known_name in OFFLINE_DATA_SETS + DOWNLOADED_DATA_SETS}
+    known_name = known.get(str(name).lower())
+    if known_name is None:
+        raise ValueError(
+            f"there is no data set called {name!r}; "
+            f"offline: {', '.join(OFFLINE_DATA_SETS)}; downloaded once: {', '.join(DOWNLOADED_DATA_SETS)}"
+        )
+    return load_digits() if known_name == "digits" else load_torchvision(known_name)

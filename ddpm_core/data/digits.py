@@ -1,0 +1,27 @@
+"""Real handwritten digits, 8x8, from 43 people (Alpaydin & Kaynak 1998), as scikit-learn ships them."""
+
+import torch
+from torch import Tensor
+
+HELD_OUT = 500
+
+
+def load_digits(split: str = "all") -> tuple[Tensor, Tensor]:
+    """Pictures (N, 1, 8, 8) in [-1, 1], ink is 1, and labels (N,) long.
+
+    split: "all" (1,797), "train" (1,297) or "held_out" (500, for judging); fixed, and balanced over the ten digits.
+    """
+    from sklearn import datasets, model_selection  # here, because importing it takes a second
+
+    digits = datasets.load_digits()
+    pictures = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 8 - 1  # 0..16 -> -1..1
+    labels = torch.tensor(digits.target, dtype=torch.long)
+    if split == "all":
+        return pictures, labels
+    train, held_out = model_selection.train_test_split(
+        range(len(labels)), test_size=HELD_OUT, random_state=0, stratify=digits.target
+    )
+    if split not in ("train", "held_out"):
+        raise ValueError(f'split must be "all", "train" or "held_out"; got {split!r}')
+    rows = train if split == "train" else held_out
+    return pictures[rows], labels[rows]

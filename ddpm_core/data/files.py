@@ -1,0 +1,20 @@
+"""Where the course's own files are. Nothing here is about diffusion."""
+
+from pathlib import Path
+
+import ddpm_core
+
+
+def data_folder() -> Path:
+    """The course's data/ folder: inside an installed package, or beside the package in a clone of the course."""
+    package = Path(ddpm_core.__file__).parent
+    installed = package / "_data"
+    return installed if installed.is_dir() else package.parent / "data"
+
+
+def shipped_file(name: str) -> Path:
+    """The path of a file that comes with the course. Raises FileNotFoundError with the fix where it is missing."""
+    path = data_folder() / name
+    if not path.is_file():
+        raise FileNotFoundError(f"{name} is not in {data_folder()}; get it back with: git checkout -- data/{name}")
+    return path

@@ -1,0 +1,39 @@
+"""torchvision's data sets by name. They are downloaded once, so they need a network the first time."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ddpm_core.data.files import data_folder
+
+
+class DataUnavailable(RuntimeError):
+    """A data set is not on this machine and could not be downloaded."""
+
+
+def load_torchvision(
+    name: str, folder: Path | str | None = None, train: bool = True, download: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Pictures (N, C, H, W) float32 in [-1, 1] and labels (N,) long of MNIST, FashionMNIST or CIFAR10.
+
+    folder: where the files are or go (None: data/downloads). Raises ValueError for another name, DataUnavailable where
+    the files are neither there nor can be fetched.
+    """
+    from torchvision import datasets  # here, because importing it takes a second
+
+    names = {"mnist": datasets.MNIST, "fashionmnist": datasets.FashionMNIST, "cifar10": datasets.CIFAR10}
+    data_set_class = names.get(str(name).lower())
+    if data_set_class is None:
+        raise ValueError(f"name must be MNIST, FashionMNIST or CIFAR10; got {name!r}")
+    folder = Path(folder) if folder is not None else data_folder() / "downloads"
+    try:
+        data_set = data_set_class(str(folder), train=train, download=download)
+    except (RuntimeError, OSError) as error:
+        tried = "could not be downloaded; is there a network?" if download else "download=False forbids fetching it."
+        raise DataUnavailable(
+            f"{name} is not in {folder}, and {tried} Without one, use load_digits(), the offline data set. ({error})"
+        ) from error
+    pixels = torch.as_tensor(data_set.data)  # uint8, (N, H, W) or (N, H, W, C)
+    pixels = pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
+    return pixels.float() / 127.5 - 1, torch.as_tensor(data_set.targets)

@@ -1,0 +1,239 @@
+"""Showing pictures, chains and training in a notebook. Every widget has a static twin. Nothing here is diffusion."""
+
+import inspect
+import io
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from itertools import zip_longest
+
+import ipywidgets
+import matplotlib.pyplot as plt
+import numpy as np
+import PIL.Image
+import torch
+from IPython.display import HTML, Code, Image, display
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ddpm_core.training import TrainingState
+
+# Colours that colour-blind readers can tell apart (Okabe & Ito 2008), in the order the figures use them.
+BLUE, ORANGE, GREEN, PURPLE, SKY, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#767676"
+
+
+def use_course_style() -> None:
+    """Sets matplotlib's look for the notebooks: colours, sizes, light grid."""
+    plt.rcParams.update(
+        {
+            "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, PURPLE, SKY, GREY]),
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "axes.titlesize": 11,
+            "axes.titleweight": "bold",
+            "axes.labelsize": 10,
+            "grid.color": "#e6e6e6",
+            "grid.linewidth": 0.8,
+            "legend.frameon": False,
+            "figure.dpi": 100,
+            "figure.constrained_layout.use": True,
+            "font.size": 10,
+            "lines.linewidth": 2,
+        }
+    )
+
+
+def to_pixels(pictures: Tensor) -> np.ndarray:
+    """(N, 1 or 3, H, W) in [-1, 1] -> (N, H, W, 3) uint8. Values outside are cut off, as a screen has no more."""
+    if pictures.ndim != 4 or pictures.shape[1] not in (1, 3):
+        raise ValueError(f"pictures must be (N, 1, H, W) or (N, 3, H, W); got shape {tuple(pictures.shape)}")
+    pixels = ((pictures.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().byte()
+    return pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
+
+
+def show_pictures(
+    pictures: Tensor,
+    titles: Sequence[str] = (),  # one a picture, or one a column with row_titles
+    row_titles: Sequence[str] = (),
+    columns: int = 8,
+    title: str = "",
+    size: float = 1.1,  # inches a picture
+) -> None:
+    """Shows pictures (N, C, H, W) in [-1, 1] in rows, the first row first."""
+    pixels = to_pixels(pictures)
+    columns = min(columns, len(pixels))
+    rows = math.ceil(len(pixels) / columns)
+    has_line = len(titles) > columns or (titles and rows == 1)  # a title over each picture needs room
+    height = size * rows * (1.3 if has_line else 1.0) + (0.35 if titles and not has_line else 0) + (0.4 if title else 0)
+    label_width = 0.09 * max((len(text) for text in row_titles), default=0)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(size * columns + label_width, height), squeeze=False, gridspec_kw={"wspace": 0.06}
+    )
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, picture, text in zip_longest(axes.flat, pixels, titles):
+        if picture is not None:
+            axis.imshow(picture, interpolation="nearest")
+            axis.set_title(text or "", fontsize=9, fontweight="normal")
+    for axis, text in zip(axes[:, 0], row_titles, strict=False):
+        axis.text(-0.12, 0.5, text, transform=axis.transAxes, ha="right", va="center", fontsize=9)
+    figure.suptitle(title, fontsize=11, fontweight="bold")
+    show_figure(figure, alt=title or f"{len(pixels)} pictures")
+
+
+def show_figure(figure: Figure, alt: str) -> None:
+    """Displays a matplotlib figure with a text for readers who cannot see it."""
+    display(figure, metadata={"image/png": {"alt": alt}})
+    plt.close(figure)
+
+
+def figure_to_pixels(figure: Figure) -> np.ndarray:
+    """Draws and closes a matplotlib figure: (H, W, 3) uint8."""
+    figure.canvas.draw()
+    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+    plt.close(figure)
+    return pixels
+
+
+def tile(pictures: Tensor, columns: int = 8, width: int = 400, gap: int = 2) -> np.ndarray:
+    """One sheet of pictures (N, C, H, W) in [-1, 1], enlarged to about width pixels: (H', W', 3) uint8."""
+    pixels = to_pixels(pictures)
+    N, H, W, _ = pixels.shape
+    columns = min(columns, N)
+    rows = math.ceil(N / columns)
+    scale = max(1, width // (columns * W))
+    H, W = H * scale, W * scale
+    sheet = np.full((rows * (H + gap) - gap, columns * (W + gap) - gap, 3), 255, dtype=np.uint8)
+    for i, picture in enumerate(pixels.repeat(scale, 1).repeat(scale, 2)):
+        top, left = i // columns * (H + gap), i % columns * (W + gap)
+        sheet[top : top + H, left : left + W] = picture
+    return sheet
+
+
+def show_frames(
+    frames: Sequence[np.ndarray],
+    captions: Sequence[str],
+    start: int = 0,
+    num_static: int = 6,
+    title: str = "",
+    size: float = 1.7,  # inches a picture of the static twin
+) -> ipywidgets.Widget:
+    """Shows frames (each (H, W, 3) uint8) twice: a strip of a few of them, and a slider over all with play and pause.
+
+    Frames are ready-made, so that the slider answers at once. Returns the widget.
+    """
+    if len(frames) != len(captions):
+        raise ValueError(f"there must be a caption for each frame; got {len(captions)} for {len(frames)} frames")
+    shown = np.unique(np.linspace(0, len(frames) - 1, num_static).round().astype(int))
+    height, width, _ = frames[0].shape
+    figure, axes = plt.subplots(
+        1, len(shown), figsize=(size * len(shown), size * height / width + (0.65 if title else 0.3)), squeeze=False
+    )
+    for axis, i in zip(axes[0], shown, strict=True):
+        axis.imshow(frames[i], interpolation="nearest" if width < 100 else "antialiased")
+        axis.set_title(captions[i], fontsize=9, fontweight="normal")
+        axis.set_axis_off()
+    figure.suptitle(title, fontsize=11, fontweight="bold")
+    show_figure(figure, alt=f"{title}: {', '.join(captions[i] for i in shown)}")
+
+    pngs = [_png(frame) for frame in frames]
+    image = ipywidgets.Image(value=pngs[start], format="png", layout={"max_width": "100%", "width": "max-content"})
+    caption = ipywidgets.Label(captions[start])
+    slider = ipywidgets.IntSlider(start, 0, len(frames) - 1, description="step", readout=False)
+    play = ipywidgets.Play(value=start, min=0, max=len(frames) - 1, interval=120)
+    ipywidgets.jslink((play, "value"), (slider, "value"))
+
+    def move(change: dict) -> None:
+        image.value, caption.value = pngs[change["new"]], captions[change["new"]]
+
+    slider.observe(move, names="value")
+    widget = ipywidgets.VBox([ipywidgets.HBox([play, slider, caption]), image])
+    display(widget)
+    return widget
+
+
+def animate(frames: Sequence[np.ndarray], alt: str, seconds: float = 4.0) -> None:
+    """Plays frames (each (H, W, 3) uint8) over and over, resting on the last, which viewers without animation show."""
+    images = [PIL.Image.fromarray(frame).quantize(128, dither=PIL.Image.Dither.NONE) for frame in frames]
+    milliseconds = [round(1000 * seconds / len(frames))] * (len(frames) - 1) + [1500]
+    file = io.BytesIO()
+    images[-1].save(file, "PNG", save_all=True, append_images=images, default_image=True, duration=milliseconds, loop=0)
+    display(Image(file.getvalue(), format="png", alt=alt))
+
+
+def show_source(thing: Callable) -> None:
+    """Shows the source of one of the package's functions or classes, highlighted."""
+    display(Code(inspect.getsource(thing), language="python"))
+
+
+def watch(
+    run: Iterable[TrainingState],
+    num_iterations: int,
+    preview: Callable[[TrainingState], Tensor] | None = None,
+    num_previews: int = 6,
+) -> None:
+    """Iterates a training run to its end with a progress bar, a live loss curve and samples on the way.
+
+    run:     what train() returns
+    preview: state -> pictures (N, C, H, W) in [-1, 1], called num_previews times, evenly spread
+
+    The stop button (or Ctrl-C) ends the cell in peace: the state keeps all that was learnt, and the same cell goes on.
+    """
+    bar, figure_handle = display(HTML(""), display_id=True), display(HTML(""), display_id=True)
+    preview_at = {max(1, round(num_iterations * (i + 1) / num_previews)) for i in range(num_previews)}
+    rows: list[tuple[int, Tensor]] = []
+    state, began, last_shown, first_iteration = None, time.perf_counter(), 0.0, None
+    try:
+        for state in run:
+            first_iteration = state.iteration if first_iteration is None else first_iteration
+            now = time.perf_counter()
+            if now - last_shown > 0.5 or state.iteration == num_iterations:
+                last_shown = now
+                done = state.iteration - first_iteration + 1
+                bar.update(HTML(_bar(state, num_iterations, now - began, done)))
+            if state.iteration in preview_at:
+                if preview is not None:
+                    rows.append((state.iteration, preview(state)))
+                figure_handle.update(_training_figure(state.losses, num_iterations, rows))
+    except KeyboardInterrupt:
+        reached = 0 if state is None else state.iteration
+        print(f"Stopped at iteration {reached}. Nothing is lost: run this cell again and it goes on.")
+
+
+def _bar(state: TrainingState, num_iterations: int, seconds: float, done: int) -> str:
+    left = seconds / done * (num_iterations - state.iteration)
+    return (
+        f"<progress value='{state.iteration}' max='{num_iterations}' style='width:20em'></progress> "
+        f"iteration {state.iteration:,} of {num_iterations:,} &nbsp; loss {state.losses[-1]:.3f} &nbsp; "
+        f"{seconds:.0f} s, {left:.0f} s left"
+    )
+
+
+def _training_figure(losses: Sequence[float], num_iterations: int, rows: Sequence[tuple[int, Tensor]]) -> Figure:
+    columns = 2 if rows else 1
+    figure, axes = plt.subplots(1, columns, figsize=(4.6 * columns, 3.0), squeeze=False)
+    axis = axes[0, 0]
+    window = max(1, num_iterations // 50)
+    smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
+    axis.plot(np.arange(len(losses)) + 1, losses, color=SKY, linewidth=0.6, alpha=0.6)
+    axis.plot(np.arange(len(smooth)) + window, smooth, color=BLUE)
+    axis.set(xlabel="iteration", ylabel="loss", yscale="log", xlim=(0, num_iterations), title="Loss")
+    if rows:
+        sheet = tile(torch.cat([pictures for _, pictures in rows]), columns=len(rows[0][1]))
+        axis = axes[0, 1]
+        axis.imshow(sheet, interpolation="nearest", aspect="equal")
+        height = sheet.shape[0] / len(rows)
+        axis.set_yticks([height * (i + 0.5) for i in range(len(rows))], [f"{iteration:,}" for iteration, _ in rows])
+        axis.set(xticks=[], title="Samples on the way", ylabel="iteration")
+        axis.grid(False)
+        axis.spines[:].set_visible(False)
+    plt.close(figure)
+    return figure
+
+
+def _png(frame: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    PIL.Image.fromarray(frame).save(file, "PNG")
+    return file.getvalue()

@@ -1,0 +1,24 @@
+"""Wording for error messages. Nothing here is about diffusion."""
+
+from torch import Tensor
+
+
+def describe(value: object) -> str:
+    """What an argument looks like: 'float32 tensor of shape (3, 4)' or '0.5 (float)'."""
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
+    return f"{value!r} ({type(value).__name__})"
+
+
+def check_pictures(pictures: object, name: str = "pictures") -> None:
+    """Raises unless pictures is a float tensor (N, C, H, W) with values in [-1, 1]."""
+    if not isinstance(pictures, Tensor) or pictures.ndim != 4 or len(pictures) == 0:
+        raise ValueError(f"{name} must be a tensor of pictures, (N, C, H, W); got {describe(pictures)}")
+    if not pictures.is_floating_point():
+        raise TypeError(
+            f"{name} must be floats in [-1, 1]; got {describe(pictures)}. For values 0..255: {name}.float() / 127.5 - 1"
+        )
+    low, high = pictures.min().item(), pictures.max().item()
+    if not (low >= -1 and high <= 1):  # written so that NaN fails too
+        hint = f" For values 0..1: {name} * 2 - 1" if low >= 0 else ""
+        raise ValueError(f"{name} must lie in [-1, 1]; these go from {low:.4g} to {high:.4g}.{hint}")

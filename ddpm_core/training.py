@@ -1,0 +1,148 @@
+"""Teaching a noise predictor: the loss, and a training loop that the caller iterates."""
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ddpm_core.errors import check_pictures
+from ddpm_core.process import add_noise
+from ddpm_core.schedule import NoiseSchedule
+
+
+def diffusion_loss(
+    eps_model: Callable[[Tensor, Tensor], Tensor],
+    schedule: NoiseSchedule,
+    x_0: Tensor,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Mean squared error between the noise that was added and the noise predicted, a scalar (DDPM eq. 14).
+
+    x_0: (B, ...) clean data. Each one gets a random timestep and random noise, drawn on x_0's device.
+    """
+    t = torch.randint(len(schedule), (len(x_0),), generator=generator, device=x_0.device)
+    eps = torch.randn(x_0.shape, generator=generator, device=x_0.device, dtype=x_0.dtype)
+    eps_hat = eps_model(add_noise(schedule, x_0, t, eps), t)
+    if eps_hat.shape != eps.shape:
+        raise ValueError(f"eps_model must return x_t's shape {tuple(eps.shape)}; got {tuple(eps_hat.shape)}")
+    return F.mse_loss(eps_hat, eps)
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss stopped being a number. The model holds its last good weights."""
+
+
+class TrainingState:
+    """A training run so far: train() moves it on, and stopping at any moment loses nothing.
+
+    model:     the network that learns, trained in place
+    ema_model: a slow average of model's weights over the last iterations; sample with this one
+    optimizer: AdamW over model's weights
+    generator: source of all the randomness of the run, seeded with seed, on the model's device
+    iteration: how many iterations are done
+    losses:    the loss of each of them
+    """
+
+    def __init__(self, model: nn.Module, seed: int = 0):
+        self.model = model
+        self.ema_model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.losses: list[float] = []
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def iteration(self) -> int:
+        return len(self.losses)
+
+    def state_dict(self) -> dict:
+        """Everything that the next iteration depends on, as load_state_dict takes it."""
+        return dict(
+            model=self.model.state_dict(),
+            ema_model=self.ema_model.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            generator=self.generator.get_state(),
+            losses=list(self.losses),
+        )
+
+    def load_state_dict(self, state: dict) -> None:
+        """Goes to where another run was when its state_dict() was taken."""
+        self.model.load_state_dict(state["model"])
+        self.ema_model.load_state_dict(state["ema_model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        self.losses[:] = state["losses"]
+
+
+def train(
+    state: TrainingState,
+    schedule: NoiseSchedule,
+    pictures: Tensor,
+    num_iterations: int,
+    batch_size: int = 64,
+    learning_rate: float = 2e-3,  # the peak, reached after the warm-up; it falls to 0 at the end
+    warmup_iterations: int = 100,
+    max_grad_norm: float = 1.0,  # longer gradients are scaled down to this length
+    ema_decay: float = 0.995,  # share of the average that each iteration keeps
+) -> Iterator[TrainingState]:
+    """Yields state after every iteration, until it has done num_iterations (DDPM algorithm 1).
+
+    pictures: (N, C, H, W) floats in [-1, 1]; every iteration draws batch_size of them at random.
+
+    state.model is trained in place, so leaving the loop at any moment (break, Ctrl-C) loses nothing, and another call
+    with the same state goes on. Raises TrainingDiverged where the loss becomes NaN or infinite; state is then back at
+    its last good weights.
+    """
+    check_pictures(pictures)
+    model, optimizer, generator = state.model, state.optimizer, state.generator
+    pictures, schedule = pictures.to(state.device), schedule.to(state.device)
+    last_good = copy.deepcopy(state.state_dict())
+    model.train()
+    while state.iteration < num_iterations:
+        rows = torch.randint(len(pictures), (batch_size,), generator=generator, device=state.device)
+        loss = diffusion_loss(model, schedule, pictures[rows], generator)
+        if not math.isfinite(loss.item()):
+            diverged_at = state.iteration
+            state.load_state_dict(last_good)
+            raise TrainingDiverged(_diagnosis(loss.item(), diverged_at, state.iteration, learning_rate))
+        if state.iteration % 50 == 0:  # these weights have just given a finite loss
+            last_good = copy.deepcopy(state.state_dict())
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate_at(state.iteration, num_iterations, learning_rate, warmup_iterations)
+        optimizer.step()
+        # While the average is young it forgets faster, or it would remember the random start.
+        update_ema(state.ema_model, model, min(ema_decay, (1 + state.iteration) / (10 + state.iteration)))
+        state.losses.append(loss.item())
+        yield state
+
+
+def learning_rate_at(iteration: int, num_iterations: int, peak: float, warmup_iterations: int) -> float:
+    """Learning rate of an iteration: rises in a line to peak during the warm-up, then falls to 0 as a half cosine."""
+    if iteration < warmup_iterations:
+        return peak * (iteration + 1) / warmup_iterations
+    progress = (iteration - warmup_iterations) / max(1, num_iterations - warmup_iterations)
+    return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+@torch.no_grad()
+def update_ema(ema_model: nn.Module, model: nn.Module, ema_decay: float) -> None:
+    """Moves ema_model's weights towards model's: ema <- ema_decay * ema + (1 - ema_decay) * weights."""
+    torch._foreach_lerp_(list(ema_model.parameters()), list(model.parameters()), 1 - ema_decay)
+
+
+def _diagnosis(loss: float, diverged_at: int, restored_to: int, learning_rate: float) -> str:
+    return (
+        f"training stopped at iteration {diverged_at}: the loss became {loss}. "
+        f"The model is back at its last good weights, those of iteration {restored_to}. "
+        f"Likely causes: a learning rate that is too high (it is {learning_rate:g}; try {learning_rate / 10:g}), "
+        "a division by zero or a root of a negative number in a network of your own, or half precision (use float32)."
+    )
