@@ -36,11 +36,11 @@ def main() -> None:
 @main.command()
 @click.argument("checkpoint", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--data", default="digits", show_default=True, help=" | ".join(OFFLINE_DATA_SETS + DOWNLOADED_DATA_SETS))
-@click.option("--iterations", default=1300, show_default=True, type=click.IntRange(1))
-@click.option("--batch-size", default=64, show_default=True, type=click.IntRange(1))
-@click.option("--learning-rate", default=2e-3, show_default=True, type=click.FloatRange(0, min_open=True))
+@click.option("--iterations", default=850, show_default=True, type=click.IntRange(1))
+@click.option("--batch-size", default=128, show_default=True, type=click.IntRange(1))
+@click.option("--learning-rate", default=3e-3, show_default=True, type=click.FloatRange(0, min_open=True))
 @click.option("--timesteps", default=200, show_default=True, type=click.IntRange(1))
-@click.option("--channels", default=None, help="Width of each level, such as 32,64.  [default: by picture size]")
+@click.option("--channels", default=None, help="Width of each level, such as 32,32.  [default: by picture size]")
 @click.option("--save-every", default=500, show_default=True, type=click.IntRange(1), help="Iterations between saves.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--resume", is_flag=True, help="Go on from CHECKPOINT, which keeps its schedule and network.")
@@ -125,7 +125,7 @@ def doctor() -> None:
 
 def _widths(channels: str | None, picture_size: int) -> tuple[int, ...]:
     if channels is None:
-        return (32, 64) if picture_size <= 8 else (32, 64, 64)
+        return (32, 32) if picture_size <= 8 else (32, 64, 64)
     try:
         return tuple(int(width) for width in channels.split(","))
     except ValueError:

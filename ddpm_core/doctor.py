@@ -48,15 +48,15 @@ def examine(notebooks: Path | None = None) -> Iterator[Finding]:
 
 def training_rate(num_iterations: int = 15) -> float:
     """Pictures a second that this machine trains on, with notebook 04's network on 8x8 digits (1-2 s on a CPU)."""
-    profile = choose_profile()
+    profile, batch_size = choose_profile(), 128
     torch.manual_seed(0)
     pictures, schedule = load_digits()[0], NoiseSchedule(cosine_betas(200))
-    state = TrainingState(UNet(1, (32, 64)).to(profile.device))
+    state = TrainingState(UNet(1, (32, 32)).to(profile.device))
     ticks = []
-    for _ in train(state, schedule, pictures, num_iterations, batch_size=64):
+    for _ in train(state, schedule, pictures, num_iterations, batch_size):
         ticks.append(time.perf_counter())
     warm = num_iterations // 3  # the first iterations also choose algorithms and allocate memory
-    return 64 * (num_iterations - 1 - warm) / (ticks[-1] - ticks[warm])
+    return batch_size * (num_iterations - 1 - warm) / (ticks[-1] - ticks[warm])
 
 
 def _package(name: str) -> Finding:

@@ -38,35 +38,45 @@ class DigitReader:
         return torch.as_tensor(self.classifier.predict_proba(pictures.detach().cpu().flatten(1).numpy()))
 
 
+NEAR_COPY = 0.5  # a sample with a smaller copy ratio counts as a near-copy
+
+
 @dataclass
 class Verdict:
-    """What the digit reader and the search for copies say of a batch of samples."""
+    """What the digit reader and the search for copies say of a batch of samples. Every number is a share, 0 to 1."""
 
-    sure: float  # share of the samples that the reader is sure of
-    sure_of_real: float  # the same for real digits that the reader never saw: the yardstick
-    shares: list[float]  # share of the samples read as 0, 1, ... 9
-    copies: float  # share of the samples that are near-copies of a training picture
+    sure: float  # samples that the reader is sure of
+    sure_of_real: float  # the same for real digits that nobody trained on: the yardstick
+    shares: list[float]  # samples read as 0, 1, ... 9
+    closer: float  # samples with a copy ratio below 1
+    closer_of_real: float  # the same for those real digits
+    near_copies: float  # samples with a copy ratio below NEAR_COPY
 
     def __str__(self) -> str:
         shares = "  ".join(f"{digit}: {share:.1%}" for digit, share in enumerate(self.shares))
         return (
-            f"sure of {self.sure:.1%} of the samples; of real digits {self.sure_of_real:.1%}; "
+            f"sure of {self.sure:.1%} of the samples and of {self.sure_of_real:.1%} of unseen real digits: "
             f"ratio {self.sure / self.sure_of_real:.2f}\n"
-            f"{shares}\n"
-            f"near-copies of training pictures: {self.copies:.1%}"
+            f"read as  {shares}\n"
+            f"copy ratio below 1: {self.closer:.1%} of the samples, {self.closer_of_real:.1%} of unseen real digits\n"
+            f"near-copies (copy ratio below {NEAR_COPY}): {self.near_copies:.1%} of the samples"
         )
 
 
 def judge_digits(samples: Tensor, reader: DigitReader, training_pictures: Tensor) -> Verdict:
     """Judges samples (N, 1, 8, 8) in [-1, 1] of a model that was trained on training_pictures."""
     probabilities = reader.probabilities(samples)
-    sure = (probabilities.amax(1) >= reader.SURE).float().mean().item()
     counts = torch.bincount(probabilities.argmax(1), minlength=10)
-    copies = (copy_ratios(samples, training_pictures) < NEAR_COPY).float().mean().item()
-    return Verdict(sure, reader.sure_rate, (counts / len(samples)).tolist(), copies)
-
-
-NEAR_COPY = 0.5  # a sample with a smaller copy ratio counts as a near-copy
+    ratios = copy_ratios(samples.cpu(), training_pictures.cpu())
+    real_ratios = copy_ratios(load_digits("held_out")[0], training_pictures.cpu())
+    return Verdict(
+        sure=(probabilities.amax(1) >= reader.SURE).float().mean().item(),
+        sure_of_real=reader.sure_rate,
+        shares=(counts / len(samples)).tolist(),
+        closer=(ratios < 1).float().mean().item(),
+        closer_of_real=(real_ratios < 1).float().mean().item(),
+        near_copies=(ratios < NEAR_COPY).float().mean().item(),
+    )
 
 
 def nearest_pictures(samples: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,7 +88,7 @@ def copy_ratios(samples: Tensor, training_pictures: Tensor) -> Tensor:
     """How suspiciously near each sample is to a training picture, (N,): 0 is an exact copy.
 
     The distance to the nearest training picture, divided by the distance from that one to its own nearest neighbour
-    among the other training pictures. New real pictures lie around 1.
+    among the other training pictures. New real digits lie around 1: four in ten of them below it.
     """
     distances, rows = nearest_pictures(samples, training_pictures)
     between = torch.cdist(training_pictures[rows].flatten(1), training_pictures.flatten(1))

@@ -30,6 +30,7 @@ def sample(
     """
     if not isinstance(x_T, Tensor) or not x_T.is_floating_point() or x_T.ndim < 2:
         raise ValueError("x_T must be a batch of noise, such as torch.randn(16, 1, 8, 8): a tensor of floats (B, ...)")
+    schedule = schedule.to(x_T.device)
     short_schedule, timesteps = schedule.respaced(len(schedule) if num_steps is None else num_steps)
     x_t = x_T
     for step in reversed(range(len(timesteps))):

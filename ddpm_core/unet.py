@@ -94,7 +94,7 @@ class UNet(nn.Module):
     def __init__(
         self,
         in_channels: int = 1,
-        channels: tuple[int, ...] = (32, 64),
+        channels: tuple[int, ...] = (32, 32),
         blocks_per_level: int = 1,
         attention_levels: tuple[int, ...] = (),
     ):
