@@ -123,15 +123,16 @@ def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint at {path}")
-    with path.open("rb") as file:
-        start = file.read(2)
-    if start in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-        raise CheckpointError(
-            f"{path} is a pickle, as torch.save writes them. Opening one can run any code inside it, so it is refused; "
-            "this course saves safetensors files, with save_checkpoint"
-        )
     try:
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
+        # Only now: a sound safetensors file starts with a length, which can be any two bytes.
+        with path.open("rb") as file:
+            start = file.read(2)
+        if start in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+            raise CheckpointError(
+                f"{path} is a pickle, as torch.save writes them. Opening one can run any code inside it, so it is "
+                "refused; this course saves safetensors files, with save_checkpoint"
+            ) from error
         raise CheckpointError(f"{path} is truncated, damaged or not a safetensors file ({error})") from error

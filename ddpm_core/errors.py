@@ -1,5 +1,6 @@
-"""Wording for error messages. Nothing here is about diffusion."""
+"""Checks that several modules share, and the wording of their messages."""
 
+import torch
 from torch import Tensor
 
 
@@ -8,6 +9,12 @@ def describe(value: object) -> str:
     if isinstance(value, Tensor):
         return f"{str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
     return f"{value!r} ({type(value).__name__})"
+
+
+def check_eps_hat(eps_hat: object, shape: torch.Size) -> None:
+    """Raises unless what an eps_model returned is a tensor of its input's shape."""
+    if not isinstance(eps_hat, Tensor) or eps_hat.shape != shape:
+        raise ValueError(f"eps_model must return a tensor of x_t's shape {tuple(shape)}; got {describe(eps_hat)}")
 
 
 def check_pictures(pictures: object, name: str = "pictures") -> None:

@@ -81,6 +81,10 @@ def judge_digits(samples: Tensor, reader: DigitReader, training_pictures: Tensor
 
 def nearest_pictures(samples: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
     """For each sample the distance to the nearest of pictures (root of summed squares), and its row: (N,), (N,)."""
+    if samples.shape[1:] != pictures.shape[1:]:
+        raise ValueError(
+            f"samples and pictures must be of one shape; got {tuple(samples.shape)} and {tuple(pictures.shape)}"
+        )
     return torch.cdist(samples.flatten(1), pictures.flatten(1)).min(dim=1)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from ddpm_core.errors import check_eps_hat
 from ddpm_core.process import posterior, predict_x_0
 from ddpm_core.schedule import NoiseSchedule
 
@@ -37,9 +38,7 @@ def sample(
         t = timesteps[step].expand(len(x_t))  # what the network was trained with
         i = torch.full_like(t, step)  # the same moment, counted in the shorter schedule
         eps_hat = eps_model(x_t, t)
-        if not isinstance(eps_hat, Tensor) or eps_hat.shape != x_t.shape:
-            got = tuple(eps_hat.shape) if isinstance(eps_hat, Tensor) else type(eps_hat).__name__
-            raise ValueError(f"eps_model must return a tensor of x_t's shape {tuple(x_t.shape)}; got {got}")
+        check_eps_hat(eps_hat, x_t.shape)
         x_0_hat = predict_x_0(short_schedule, x_t, i, eps_hat)
         if clip_x_0:
             x_0_hat = x_0_hat.clamp(-1, 1)

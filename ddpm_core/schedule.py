@@ -46,6 +46,12 @@ class NoiseSchedule:
         self.betas = betas
         self.alphas = 1 - betas
         self.alpha_bars = torch.cumprod(self.alphas, dim=0)
+        first, last = self.alpha_bars[0].item(), self.alpha_bars[-1].item()
+        if first == 1 or last == 0:  # the inverse and the posterior divide by 1 - alpha_bar and by alpha_bar
+            raise ValueError(
+                f"alpha_bars must lie strictly between 0 and 1; rounded, these go from {first:.4g} to {last:.4g}: "
+                + ("the first beta is too small" if first == 1 else "the betas together leave nothing of the picture")
+            )
 
     @property
     def alpha_bars_prev(self) -> Tensor:

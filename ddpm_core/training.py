@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm_core.errors import check_pictures
+from ddpm_core.errors import check_eps_hat, check_pictures
 from ddpm_core.process import add_noise
 from ddpm_core.schedule import NoiseSchedule
 
@@ -26,8 +26,7 @@ def diffusion_loss(
     t = torch.randint(len(schedule), (len(x_0),), generator=generator, device=x_0.device)
     eps = torch.randn(x_0.shape, generator=generator, device=x_0.device, dtype=x_0.dtype)
     eps_hat = eps_model(add_noise(schedule, x_0, t, eps), t)
-    if eps_hat.shape != eps.shape:
-        raise ValueError(f"eps_model must return x_t's shape {tuple(eps.shape)}; got {tuple(eps_hat.shape)}")
+    check_eps_hat(eps_hat, eps.shape)
     return F.mse_loss(eps_hat, eps)
 
 
@@ -75,7 +74,7 @@ class TrainingState:
         """Goes to where another run was when its state_dict() was taken."""
         self.model.load_state_dict(state["model"])
         self.ema_model.load_state_dict(state["ema_model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # it would go on in the same tensors
         self.generator.set_state(state["generator"])
         self.losses[:] = state["losses"]
 
