@@ -1,14 +1,17 @@
 """Checks that several modules share, and the wording of their messages."""
 
+import reprlib
+
 import torch
 from torch import Tensor
 
 
 def describe(value: object) -> str:
     """What an argument looks like: 'float32 tensor of shape (3, 4)' or '0.5 (float)'."""
-    if isinstance(value, Tensor):
-        return f"{str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
-    return f"{value!r} ({type(value).__name__})"
+    kind = "tensor" if isinstance(value, Tensor) else type(value).__name__
+    if hasattr(value, "shape") and hasattr(value, "dtype"):  # NumPy's arrays too
+        return f"{str(value.dtype).removeprefix('torch.')} {kind} of shape {tuple(value.shape)}"
+    return f"{reprlib.repr(value)} ({kind})"
 
 
 def check_eps_hat(eps_hat: object, shape: torch.Size) -> None:
