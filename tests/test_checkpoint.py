@@ -1,0 +1,246 @@
+import os
+import pickle
+import struct
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+import ddpm_core.checkpoint
+from ddpm_core import (
+    CheckpointError,
+    TrainingState,
+    UNet,
+    load_checkpoint,
+    resume_training,
+    save_checkpoint,
+    train,
+)
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    return tmp_path / "new folder" / "digits.safetensors"
+
+
+@pytest.fixture(scope="module")
+def training(digits, schedule):
+    """Makes the iterations of a run of 20 that still lie before a state."""
+    return lambda state: train(state, schedule, digits, 20, batch_size=8, warmup_iterations=3)
+
+
+@pytest.fixture(scope="module")
+def after_8_iterations(training) -> TrainingState:
+    torch.manual_seed(0)
+    state = TrainingState(UNet(1, (8, 16), blocks_per_level=2, attention_levels=(1,)))
+    list(islice(training(state), 8))
+    return state
+
+
+@pytest.fixture
+def state(after_8_iterations) -> TrainingState:
+    """A run after 8 of 20 iterations, which a test may change."""
+    state = TrainingState(UNet(**after_8_iterations.model.config))
+    state.load_state_dict(after_8_iterations.state_dict())
+    return state
+
+
+def header_length(path: Path) -> int:
+    """The number that every safetensors file starts with."""
+    return struct.unpack("<Q", path.read_bytes()[:8])[0]
+
+
+@pytest.mark.parametrize("with_training", [True, False])
+def test_what_was_saved_comes_back(state, schedule, path, with_training):
+    notes = {"command": "train", "seconds": 41.5, "wording": "红色的七"}
+    save_checkpoint(path, state, schedule, notes, with_training)
+    checkpoint = load_checkpoint(path)
+    x_t, t = torch.randn(2, 1, 8, 8), torch.tensor([0, 99])
+    assert torch.equal(checkpoint.model(x_t, t), state.ema_model(x_t, t))
+    assert checkpoint.model.config == state.model.config
+    assert not checkpoint.model.training
+    assert not any(weight.requires_grad for weight in checkpoint.model.parameters())
+    assert torch.equal(checkpoint.schedule.betas, schedule.betas)
+    assert checkpoint.notes == notes
+    assert (checkpoint.training is not None) == with_training
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_run_from_a_file_ends_where_the_uninterrupted_one_does(state, training, schedule, path):
+    save_checkpoint(path, state, schedule, with_training=True)
+    list(training(state))
+    checkpoint = load_checkpoint(path)
+    for _ in range(2):  # a checkpoint can be used twice
+        resumed = TrainingState(UNet(**state.model.config), seed=7)
+        resume_training(resumed, checkpoint)
+        assert resumed.iteration == 8
+        list(training(resumed))
+        assert resumed.losses == state.losses
+        for ours, expected in [(resumed.model, state.model), (resumed.ema_model, state.ema_model)]:
+            assert all(map(torch.equal, ours.state_dict().values(), expected.state_dict().values()))
+
+
+def test_a_run_that_has_not_begun_can_be_saved_and_resumed(training, schedule, path):
+    fresh = TrainingState(UNet(1, (8,)))
+    save_checkpoint(path, fresh, schedule, with_training=True)
+    resumed = TrainingState(UNet(1, (8,)), seed=7)
+    resume_training(resumed, load_checkpoint(path))
+    list(training(fresh))
+    list(training(resumed))
+    assert resumed.losses == fresh.losses
+
+
+def test_a_model_without_its_training_cannot_go_on(state, schedule, path):
+    save_checkpoint(path, state, schedule)
+    with pytest.raises(CheckpointError, match="holds a model to sample from, without its training; it cannot go on"):
+        resume_training(state, load_checkpoint(path))
+
+
+def test_another_architecture_is_refused_by_naming_both(state, schedule, path):
+    save_checkpoint(path, state, schedule, with_training=True)
+    other = TrainingState(UNet(3, (8, 16)))
+    message = r"another architecture: it has .*'in_channels': 1.*, this model has .*'in_channels': 3"
+    with pytest.raises(CheckpointError, match=message):
+        resume_training(other, load_checkpoint(path))
+
+
+def test_only_the_courses_own_network_can_be_saved(schedule, path):
+    with pytest.raises(TypeError, match="only a ddpm_core UNet can be saved; got Linear"):
+        save_checkpoint(path, TrainingState(nn.Linear(2, 2)), schedule)
+    assert not path.exists()
+
+
+def test_a_missing_file_is_named(path):
+    with pytest.raises(FileNotFoundError, match=r"there is no checkpoint at .*digits\.safetensors"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.0001, 0.05, 0.5, 0.999])
+def test_a_truncated_file_is_refused(state, schedule, path, share):
+    save_checkpoint(path, state, schedule)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(CheckpointError, match=r"digits\.safetensors is truncated, damaged or not a safetensors file"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_bytes_are_refused(tmp_path, seed):
+    path = tmp_path / "noise.safetensors"
+    path.write_bytes(torch.randint(256, (5000,), generator=torch.Generator().manual_seed(seed)).byte().numpy())
+    with pytest.raises(CheckpointError, match=r"noise\.safetensors is truncated, damaged or not a safetensors file"):
+        load_checkpoint(path)
+
+
+class Bomb:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, trace: Path):
+        self.trace = trace
+
+    def __reduce__(self):
+        return Path.touch, (self.trace,)
+
+
+@pytest.mark.parametrize(
+    "save, open_it",
+    [
+        (torch.save, lambda path: torch.load(path, weights_only=False)),
+        (lambda bomb, path: path.write_bytes(pickle.dumps(bomb)), lambda path: pickle.loads(path.read_bytes())),
+    ],
+    ids=["torch.save", "pickle"],
+)
+def test_a_pickle_is_refused_unopened(tmp_path, save, open_it):
+    path, trace = tmp_path / "model.pt", tmp_path / "the bomb went off"
+    save({"model": Bomb(trace)}, path)
+    with pytest.raises(CheckpointError, match=r"model\.pt is a pickle, as torch\.save writes them.*so it is refused"):
+        load_checkpoint(path)
+    assert not trace.exists()
+    open_it(path)
+    assert trace.exists()  # so the bomb was a real one
+
+
+def test_a_sound_file_that_starts_like_a_pickle_is_read(state, schedule, path):
+    save_checkpoint(path, state, schedule, {"padding": ""})
+    like_a_zip = int.from_bytes(b"PK", "little")
+    padding = (like_a_zip - header_length(path)) % 2**16
+    save_checkpoint(path, state, schedule, {"padding": "x" * padding})
+    assert path.read_bytes()[:2] == b"PK"
+    assert load_checkpoint(path).notes == {"padding": "x" * padding}
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"format": "ddpm_core 999"}], ids=str)
+def test_a_safetensors_file_of_somebody_else_is_refused(tmp_path, metadata):
+    path = tmp_path / "other.safetensors"
+    save_file({"weight": torch.zeros(3)}, path, metadata)
+    with pytest.raises(CheckpointError, match=r"other\.safetensors is a safetensors file, but not a checkpoint of"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(unet='{"in_channels": 3, "channels": [8, 16]}'),
+        dict(unet='{"in_channels": 1, "channels": [12]}'),
+        dict(unet='{"in_channels": 1, "depth": 3}'),
+        dict(unet="not json"),
+        dict(unet=None),
+        dict(notes=None),
+        dict(betas=None),
+        dict(betas=torch.tensor([0.1, 2.0])),
+        {"ema_model.stem.bias": None},
+        {"ema_model.stem.bias": torch.zeros(99)},
+        {"ema_model.surplus": torch.zeros(1)},
+    ],
+    ids=str,
+)
+def test_weights_and_description_that_do_not_fit_are_refused(state, schedule, path, change):
+    save_checkpoint(path, state, schedule)
+    metadata, tensors = ddpm_core.checkpoint._read(path)
+    for name, value in change.items():
+        part = tensors if "." in name or name == "betas" else metadata
+        part[name] = value
+    metadata = {name: text for name, text in metadata.items() if text is not None}
+    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, path, metadata)
+    with pytest.raises(CheckpointError, match=r"digits\.safetensors is damaged: its weights and its description do no"):
+        load_checkpoint(path)
+
+
+def half_a_file(tensors, path, metadata):
+    Path(path).write_bytes(b"half a file")
+    raise OSError("no space left on device")
+
+
+def refuse(*paths):
+    raise OSError("no space left on device")
+
+
+@pytest.mark.parametrize("where, instead", [("ddpm_core.checkpoint.save_file", half_a_file), ("os.replace", refuse)])
+@pytest.mark.parametrize("exists", [True, False], ids=["over an old file", "anew"])
+def test_a_write_that_fails_leaves_what_was_there(state, training, schedule, path, monkeypatch, where, instead, exists):
+    path.parent.mkdir()
+    if exists:
+        save_checkpoint(path, state, schedule)
+    before = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+    list(training(state))
+    monkeypatch.setattr(where, instead)
+    with pytest.raises(OSError, match="no space left"):
+        save_checkpoint(path, state, schedule)
+    assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == before
+
+
+def test_notes_that_json_cannot_hold_are_refused_before_anything_is_written(state, schedule, path):
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        save_checkpoint(path, state, schedule, {"schedule": schedule})
+    assert not path.parent.exists()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_checkpoint_loads_on_the_device_that_is_asked_for(state, training, schedule, path):
+    save_checkpoint(path, state, schedule, with_training=True)
+    checkpoint = load_checkpoint(path, "cuda")
+    assert checkpoint.schedule.betas.device.type == "cuda"
+    assert next(checkpoint.model.parameters()).device.type == "cuda"

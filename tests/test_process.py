@@ -1,0 +1,152 @@
+import math
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+
+from ddpm_core import NoiseSchedule, add_noise, cosine_betas, linear_betas, posterior, predict_x_0
+
+both_schedules = pytest.mark.parametrize(
+    "make_betas, name", [(linear_betas, "linear"), (cosine_betas, "squaredcos_cap_v2")], ids=["linear", "cosine"]
+)
+both_lengths = pytest.mark.parametrize("num_timesteps", [10, 1000])
+
+
+def randn(*shape: int, seed: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+@both_schedules
+@both_lengths
+def test_add_noise_is_that_of_diffusers_at_every_step(make_betas, name, num_timesteps):
+    schedule = NoiseSchedule(make_betas(num_timesteps))
+    t = torch.arange(num_timesteps)
+    x_0, eps = randn(num_timesteps, 1, 2, 2, seed=0), randn(num_timesteps, 1, 2, 2, seed=1)
+    theirs = DDPMScheduler(num_timesteps, beta_schedule=name).add_noise(x_0, eps, t)
+    torch.testing.assert_close(add_noise(schedule, x_0, t, eps), theirs, rtol=1e-5, atol=1e-5)
+
+
+@both_schedules
+@both_lengths
+def test_predict_x_0_is_that_of_diffusers_at_every_step(make_betas, name, num_timesteps):
+    schedule = NoiseSchedule(make_betas(num_timesteps))
+    peer = DDPMScheduler(num_timesteps, beta_schedule=name, clip_sample=False)
+    x_t, eps_hat = randn(num_timesteps, 1, 2, 2, seed=0), randn(num_timesteps, 1, 2, 2, seed=1)
+    theirs = torch.stack(
+        [peer.step(eps_hat[t], t, x_t[t]).pred_original_sample for t in range(num_timesteps)],
+    )
+    ours = predict_x_0(schedule, x_t, torch.arange(num_timesteps), eps_hat)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@both_schedules
+@both_lengths
+def test_posterior_is_that_of_diffusers_at_every_step(make_betas, name, num_timesteps):
+    schedule = NoiseSchedule(make_betas(num_timesteps))
+    peer = DDPMScheduler(num_timesteps, beta_schedule=name, prediction_type="sample", clip_sample=False)
+    x_0, x_t = randn(num_timesteps, 1, 2, 2, seed=0), randn(num_timesteps, 1, 2, 2, seed=1)
+    theirs = torch.stack(
+        [peer.step(x_0[t], t, x_t[t], torch.Generator().manual_seed(t)).prev_sample for t in range(num_timesteps)]
+    )
+    mean, variance = posterior(schedule, x_0, x_t, torch.arange(num_timesteps))
+    same_noise = torch.stack([randn(1, 2, 2, seed=t) for t in range(num_timesteps)])
+    torch.testing.assert_close(mean + variance.sqrt() * same_noise, theirs, rtol=1e-5, atol=1e-5)
+
+
+@both_schedules
+def test_one_jump_is_as_good_as_all_the_small_steps(make_betas, name):
+    schedule = NoiseSchedule(make_betas(50).double())
+    everywhere, ones, zeros = torch.arange(50), torch.ones(50, 1).double(), torch.zeros(50, 1).double()
+    jump_mean = add_noise(schedule, ones, everywhere, eps=zeros)
+    jump_deviation = add_noise(schedule, zeros, everywhere, eps=ones)
+    mean, variance = 1.0, 0.0
+    for t, beta in enumerate(schedule.betas.tolist()):
+        mean, variance = math.sqrt(1 - beta) * mean, (1 - beta) * variance + beta
+        assert jump_mean[t].item() == pytest.approx(mean, rel=1e-9)
+        assert jump_deviation[t].item() ** 2 == pytest.approx(variance, rel=1e-9)
+
+
+@both_schedules
+def test_predict_x_0_undoes_add_noise(make_betas, name):
+    schedule = NoiseSchedule(make_betas(1000))
+    t = torch.arange(1000)
+    x_0 = randn(1000, 3, 2, 2, seed=0, dtype=torch.float64)
+    eps = randn(1000, 3, 2, 2, seed=1, dtype=torch.float64)
+    x_t = add_noise(schedule, x_0, t, eps)
+    torch.testing.assert_close(predict_x_0(schedule, x_t, t, eps), x_0, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("t", [1, 7, 19])
+def test_posterior_is_bayes_rule_on_a_grid(t):
+    betas = linear_betas(20, beta_start=0.01, beta_end=0.3).double()
+    alpha_bar_prev = math.prod(1 - beta for beta in betas[:t].tolist())
+    x_0, x_t = 0.8, -0.4
+    x_before = torch.linspace(-8, 8, 400_001, dtype=torch.float64)
+    prior = torch.exp(-((x_before - math.sqrt(alpha_bar_prev) * x_0) ** 2) / (2 * (1 - alpha_bar_prev)))
+    likelihood = torch.exp(-((x_t - (1 - betas[t]).sqrt() * x_before) ** 2) / (2 * betas[t]))
+    weights = prior * likelihood / (prior * likelihood).sum()
+    grid_mean = (weights * x_before).sum()
+    grid_variance = (weights * (x_before - grid_mean) ** 2).sum()
+
+    as_picture = torch.tensor([[x_0]]).double(), torch.tensor([[x_t]]).double()
+    mean, variance = posterior(NoiseSchedule(betas), *as_picture, torch.tensor([t]))
+    assert mean.item() == pytest.approx(grid_mean.item(), rel=1e-7)
+    assert variance.item() == pytest.approx(grid_variance.item(), rel=1e-7)
+
+
+@both_schedules
+def test_the_last_step_back_leads_to_x_0_and_nowhere_else(make_betas, name):
+    x_0, x_t = randn(4, 1, 8, 8, seed=0), randn(4, 1, 8, 8, seed=1)
+    mean, variance = posterior(NoiseSchedule(make_betas(100)), x_0, x_t, torch.zeros(4, dtype=torch.long))
+    assert torch.equal(mean, x_0)
+    assert torch.equal(variance, torch.zeros(4, 1, 1, 1))
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (3, 1, 8, 8), (3, 3, 4, 6)])
+def test_any_shape_of_data_will_do_and_each_row_has_its_own_step(schedule, shape):
+    x, eps, t = randn(*shape, seed=0), randn(*shape, seed=1), torch.tensor([0, 50, 99])
+    together = [add_noise(schedule, x, t, eps), predict_x_0(schedule, x, t, eps), *posterior(schedule, x, eps, t)]
+    for row in range(3):
+        one, its_eps, its_t = x[row : row + 1], eps[row : row + 1], t[row : row + 1]
+        alone = [
+            add_noise(schedule, one, its_t, its_eps),
+            predict_x_0(schedule, one, its_t, its_eps),
+            *posterior(schedule, one, its_eps, its_t),
+        ]
+        for ours, expected in zip(together, alone, strict=True):
+            torch.testing.assert_close(ours[row : row + 1], expected, rtol=1e-6, atol=1e-7)
+
+
+every_formula = pytest.mark.parametrize(
+    "formula, names",
+    [
+        (lambda schedule, a, b, t: add_noise(schedule, a, t, b), ("x_0", "eps")),
+        (lambda schedule, a, b, t: predict_x_0(schedule, a, t, b), ("x_t", "eps_hat")),
+        (lambda schedule, a, b, t: posterior(schedule, a, b, t), ("x_0", "x_t")),
+    ],
+    ids=["add_noise", "predict_x_0", "posterior"],
+)
+
+
+@every_formula
+def test_whole_numbers_for_pictures_are_refused_with_the_remedy(schedule, formula, names):
+    pictures, t = torch.zeros(2, 1, 8, 8), torch.tensor([0, 1])
+    with pytest.raises(TypeError, match=rf"{names[0]} must be a tensor of floats; got uint8 .*/ 127.5 - 1"):
+        formula(schedule, pictures.to(torch.uint8), pictures, t)
+    with pytest.raises(TypeError, match=rf"{names[1]} must be a tensor of floats; got int64 .*/ 127.5 - 1"):
+        formula(schedule, pictures, pictures.long(), t)
+    with pytest.raises(TypeError, match=rf"{names[1]} must be a tensor of floats; got None \(NoneType\)$"):
+        formula(schedule, pictures, None, t)
+
+
+@every_formula
+def test_two_shapes_are_refused(schedule, formula, names):
+    message = rf"{names[0]} and {names[1]} must have one shape; got \(2, 1, 8, 8\) and \(2, 3, 8, 8\)"
+    with pytest.raises(ValueError, match=message):
+        formula(schedule, torch.zeros(2, 1, 8, 8), torch.zeros(2, 3, 8, 8), torch.tensor([0, 1]))
+
+
+@every_formula
+def test_a_step_beyond_the_schedule_is_refused(schedule, formula, names):
+    with pytest.raises(ValueError, match="t must lie between 0 and 99"):
+        formula(schedule, torch.zeros(2, 1, 8, 8), torch.zeros(2, 1, 8, 8), torch.tensor([0, 100]))

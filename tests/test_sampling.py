@@ -1,0 +1,152 @@
+import math
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+from torch import Tensor
+
+from ddpm_core import NoiseSchedule, UNet, cosine_betas, linear_betas, sample
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+class GaussianPredictor:
+    """The best possible noise predictor where every value of the data is drawn from N(mean, deviation^2)."""
+
+    def __init__(self, alpha_bars: Tensor, mean: float, deviation: float):
+        self.alpha_bars, self.mean, self.deviation = alpha_bars, mean, deviation
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
+        alpha_bar = self.alpha_bars[t].reshape(-1, *[1] * (x_t.ndim - 1))
+        variance = alpha_bar * self.deviation**2 + 1 - alpha_bar
+        return (1 - alpha_bar).sqrt() * (x_t - alpha_bar.sqrt() * self.mean) / variance
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("clip_x_0", [True, False], ids=["clipped", "unclipped"])
+@pytest.mark.parametrize(
+    "num_timesteps, num_steps", [(10, None), (1000, None), (100, 7), (100, 50), (1000, 25), (9, 1)]
+)
+@pytest.mark.parametrize(
+    "make_betas, name", [(linear_betas, "linear"), (cosine_betas, "squaredcos_cap_v2")], ids=["linear", "cosine"]
+)
+def test_every_step_is_that_of_diffusers(make_betas, name, num_timesteps, num_steps, clip_x_0):
+    peer = DDPMScheduler(num_timesteps, beta_schedule=name, clip_sample=clip_x_0, timestep_spacing="trailing")
+    peer.set_timesteps(num_steps or num_timesteps)
+    eps_model = GaussianPredictor(peer.alphas_cumprod, mean=0.9, deviation=0.6)  # near 1, so that clipping matters
+    x_T = noise(2, 1, 4, 4)
+
+    theirs, x_t, generator = [], x_T, torch.Generator().manual_seed(1)
+    for t in peer.timesteps:
+        x_t = peer.step(eps_model(x_t, t.expand(2)), t, x_t, generator).prev_sample
+        theirs.append(x_t)
+
+    schedule, generator = NoiseSchedule(make_betas(num_timesteps)), torch.Generator().manual_seed(1)
+    ours = list(sample(eps_model, schedule, x_T, num_steps, clip_x_0, generator))
+    torch.testing.assert_close(torch.stack(ours), torch.stack(theirs), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("make_betas", [linear_betas, cosine_betas])
+def test_the_best_predictor_of_a_gaussian_gives_that_gaussian_back(make_betas):
+    schedule, number = NoiseSchedule(make_betas(1000)), 4000
+    eps_model = GaussianPredictor(schedule.alpha_bars, mean=0.3, deviation=0.5)
+    generator = torch.Generator().manual_seed(0)
+    *_, x_0 = sample(eps_model, schedule, noise(number, 1), clip_x_0=False, generator=generator)
+    # Four standard errors of a mean and of a deviation.
+    assert x_0.mean().item() == pytest.approx(0.3, abs=4 * 0.5 / math.sqrt(number))
+    assert x_0.std().item() == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(2 * number))
+
+
+@pytest.mark.parametrize("num_steps", [None, 1, 7])
+def test_a_predictor_that_knows_the_picture_leads_to_it(schedule, num_steps):
+    picture = noise(2, 1, 4, 4, seed=1).clamp(-1, 1)
+
+    def eps_model(x_t, t):
+        alpha_bar = schedule.alpha_bars[t][:, None, None, None]
+        return (x_t - alpha_bar.sqrt() * picture) / (1 - alpha_bar).sqrt()
+
+    *_, x_0 = sample(eps_model, schedule, noise(2, 1, 4, 4), num_steps)
+    torch.testing.assert_close(x_0, picture, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_steps, number", [(None, 100), (100, 100), (7, 7), (1, 1)])
+def test_the_network_hears_the_timesteps_it_was_trained_with_from_last_to_first(schedule, num_steps, number):
+    heard = []
+
+    def eps_model(x_t, t):
+        assert (t.dtype, t.shape) == (torch.long, (3,))
+        assert (t == t[0]).all()
+        heard.append(t[0].item())
+        return torch.zeros_like(x_t)
+
+    assert len(list(sample(eps_model, schedule, noise(3, 1, 2, 2), num_steps))) == number
+    assert heard == schedule.respaced(number)[1].flip(0).tolist()
+
+
+def test_clipping_keeps_the_picture_between_minus_1_and_1(schedule):
+    def predicts_no_noise(x_t, t):
+        return torch.zeros_like(x_t)
+
+    x_T = noise(4, 1, 8, 8)
+    *_, clipped = sample(predicts_no_noise, schedule, x_T)
+    *_, free = sample(predicts_no_noise, schedule, x_T, clip_x_0=False)
+    assert clipped.abs().max() == 1
+    assert free.abs().max() > 1.5
+
+
+def test_one_seed_gives_one_picture(schedule):
+    def pictures(seed):
+        generator = torch.Generator().manual_seed(seed)
+        *_, x_0 = sample(lambda x_t, t: x_t * 0.1, schedule, noise(2, 1, 4, 4), generator=generator)
+        return x_0
+
+    assert torch.equal(pictures(0), pictures(0))
+    assert not torch.equal(pictures(0), pictures(1))
+
+
+def test_sampling_leaves_the_noise_it_was_given_and_the_global_randomness_alone(schedule):
+    x_T = noise(2, 1, 4, 4)
+    before, state = x_T.clone(), torch.get_rng_state()
+    list(sample(lambda x_t, t: x_t * 0.1, schedule, x_T, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(x_T, before)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_sampling_keeps_no_gradients_and_does_not_turn_off_those_of_its_caller(schedule):
+    for x_t in sample(UNet(1, (8,)), schedule, noise(2, 1, 4, 4), num_steps=2):
+        assert not x_t.requires_grad
+        assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("num_steps", [0, 101, 10.0, True])
+def test_a_number_of_steps_that_does_not_fit_is_refused(schedule, num_steps):
+    with pytest.raises(ValueError, match=f"num_steps must be a whole number from 1 to 100.*; got {num_steps}"):
+        next(sample(lambda x_t, t: x_t, schedule, noise(2, 1, 4, 4), num_steps))
+
+
+@pytest.mark.parametrize(
+    "returned, message",
+    [
+        (None, r"got None \(NoneType\)"),
+        (torch.zeros(2, 3, 4, 4), r"got float32 tensor of shape \(2, 3, 4, 4\)"),
+        (torch.zeros(1, 1, 4, 4), r"got float32 tensor of shape \(1, 1, 4, 4\)"),
+    ],
+)
+def test_a_predictor_that_returns_something_else_is_refused(schedule, returned, message):
+    with pytest.raises(ValueError, match=rf"eps_model must return a tensor of x_t's shape \(2, 1, 4, 4\); {message}"):
+        next(sample(lambda x_t, t: returned, schedule, noise(2, 1, 4, 4)))
+
+
+@pytest.mark.parametrize("x_T", [None, torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor(0.5), torch.zeros(4)])
+def test_a_start_that_is_not_a_batch_of_noise_is_refused(schedule, x_T):
+    with pytest.raises(ValueError, match=r"x_T must be a batch of noise, such as torch.randn\(16, 1, 8, 8\)"):
+        next(sample(lambda x_t, t: x_t, schedule, x_T))
+
+
+@needs_cuda
+def test_a_schedule_on_another_device_follows_the_noise(schedule):
+    *_, x_0 = sample(lambda x_t, t: x_t * 0.1, schedule, noise(2, 1, 4, 4).cuda(), num_steps=5)
+    assert x_0.device.type == "cuda"

@@ -1,0 +1,153 @@
+import math
+from fractions import Fraction
+from itertools import pairwise
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+
+from ddpm_core import NoiseSchedule, cosine_betas, linear_betas
+
+DIFFUSERS_NAMES = {linear_betas: "linear", cosine_betas: "squaredcos_cap_v2"}
+
+
+def test_linear_betas_are_evenly_spaced():
+    betas = linear_betas(11, beta_start=0.1, beta_end=0.2)
+    assert betas.dtype == torch.float32
+    torch.testing.assert_close(betas, torch.tensor([0.1 + 0.01 * t for t in range(11)]))
+
+
+@pytest.mark.parametrize("num_timesteps", [1, 10, 1000])
+def test_cosine_betas_follow_the_formula(num_timesteps):
+    alpha_bars = [
+        math.cos((t / num_timesteps + 0.008) / 1.008 * math.pi / 2) ** 2 / math.cos(0.008 / 1.008 * math.pi / 2) ** 2
+        for t in range(num_timesteps + 1)
+    ]
+    expected = [min(1 - after / before, 0.999) for before, after in pairwise(alpha_bars)]
+    betas = cosine_betas(num_timesteps)
+    assert betas.dtype == torch.float32
+    torch.testing.assert_close(betas.double(), torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=0)
+    assert betas[-1] == torch.tensor(0.999)
+
+
+@pytest.mark.parametrize("make_betas", DIFFUSERS_NAMES)
+@pytest.mark.parametrize("num_timesteps", [1, 10, 1000])
+def test_all_three_tensors_are_those_of_diffusers(make_betas, num_timesteps):
+    theirs = DDPMScheduler(num_timesteps, beta_schedule=DIFFUSERS_NAMES[make_betas])
+    ours = NoiseSchedule(make_betas(num_timesteps))
+    assert len(ours) == num_timesteps
+    torch.testing.assert_close(ours.betas, theirs.betas, rtol=1e-5, atol=1e-8)
+    torch.testing.assert_close(ours.alphas, theirs.alphas, rtol=1e-5, atol=1e-8)
+    torch.testing.assert_close(ours.alpha_bars, theirs.alphas_cumprod, rtol=1e-5, atol=1e-12)
+
+
+def test_alpha_bars_multiply_what_each_step_keeps():
+    schedule = NoiseSchedule(torch.tensor([0.1, 0.2, 0.5], dtype=torch.float64))
+    assert schedule.alphas.tolist() == pytest.approx([0.9, 0.8, 0.5])
+    assert schedule.alpha_bars.tolist() == pytest.approx([0.9, 0.9 * 0.8, 0.9 * 0.8 * 0.5])
+    assert schedule.alpha_bars_prev.tolist() == pytest.approx([1, 0.9, 0.9 * 0.8])
+
+
+def test_at_gives_each_picture_the_value_of_its_own_step(schedule):
+    x = torch.zeros(3, 1, 8, 8, dtype=torch.float64)
+    values = schedule.at(schedule.betas, torch.tensor([99, 0, 5]), x)
+    assert values.shape == (3, 1, 1, 1)
+    assert values.dtype == x.dtype
+    assert values.flatten().tolist() == [schedule.betas[t].item() for t in (99, 0, 5)]
+
+
+def test_a_schedule_moves_whole(schedule):
+    moved = schedule.to("meta")
+    assert {moved.betas.device.type, moved.alphas.device.type, moved.alpha_bars.device.type} == {"meta"}
+    assert schedule.betas.device.type == "cpu"
+
+
+def test_a_schedule_says_what_it_is():
+    assert repr(NoiseSchedule(torch.tensor([0.1, 0.5]))) == "NoiseSchedule(2 timesteps, alpha_bar 0.9 to 0.45)"
+
+
+@pytest.mark.parametrize("num_steps", range(1, 61))
+def test_fewer_steps_are_spread_evenly_and_end_at_the_last_timestep(num_steps):
+    _, timesteps = NoiseSchedule(linear_betas(60)).respaced(num_steps)
+    assert timesteps.dtype == torch.long
+    assert timesteps[-1] == 59
+    even = [Fraction(60 * k, num_steps) - 1 for k in range(1, num_steps + 1)]
+    assert len(timesteps) == num_steps
+    assert all(abs(t - position) <= Fraction(1, 2) for t, position in zip(timesteps.tolist(), even, strict=True))
+
+
+@pytest.mark.parametrize("num_steps", [1, 3, 10, 50, 99, 100])
+@pytest.mark.parametrize("make_betas", DIFFUSERS_NAMES)
+def test_a_long_stride_adds_the_noise_of_all_the_steps_it_passes(make_betas, num_steps):
+    full = NoiseSchedule(make_betas(100))
+    short, timesteps = full.respaced(num_steps)
+    ends = [-1, *timesteps.tolist()]
+    kept = [math.prod(1 - beta for beta in full.betas.double().tolist()[a + 1 : b + 1]) for a, b in pairwise(ends)]
+    kept = torch.tensor(kept, dtype=torch.float64)
+    assert len(short) == num_steps
+    for ours, expected in [(short.alphas, kept), (short.betas, 1 - kept), (short.alpha_bars, kept.cumprod(0))]:
+        torch.testing.assert_close(ours.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 7, 10, 30, 99, 100])
+def test_fewer_steps_are_the_trailing_timesteps_of_diffusers(schedule, num_steps):
+    theirs = DDPMScheduler(100, timestep_spacing="trailing")
+    theirs.set_timesteps(num_steps)
+    assert schedule.respaced(num_steps)[1].flip(0).tolist() == theirs.timesteps.tolist()
+
+
+@pytest.mark.parametrize("num_steps", [0, -1, 101, 10.0, True, None])
+def test_a_number_of_steps_that_does_not_fit_is_refused(schedule, num_steps):
+    with pytest.raises(ValueError, match=f"num_steps must be a whole number from 1 to 100.*; got {num_steps}"):
+        schedule.respaced(num_steps)
+
+
+@pytest.mark.parametrize("num_timesteps", [0, -1, 10.0, True, "10"])
+@pytest.mark.parametrize("make_betas", DIFFUSERS_NAMES)
+def test_a_length_that_is_not_a_whole_number_is_refused(make_betas, num_timesteps):
+    with pytest.raises(ValueError, match=f"num_timesteps must be a whole number, 1 or more; got {num_timesteps!r}"):
+        make_betas(num_timesteps)
+
+
+@pytest.mark.parametrize(
+    "betas, message",
+    [
+        ([0.1, 0.2], r"betas must be a 1-D tensor of floats.*got \[0.1, 0.2\] \(list\)"),
+        (torch.tensor(0.1), r"betas must be a 1-D tensor of floats.*shape \(\)"),
+        (torch.full((2, 3), 0.1), r"betas must be a 1-D tensor of floats.*shape \(2, 3\)"),
+        (torch.tensor([]), r"betas must be a 1-D tensor of floats.*shape \(0,\)"),
+        (torch.tensor([1, 2]), "betas must be a 1-D tensor of floats.*int64"),
+        (torch.tensor([0.0, 0.1]), "betas must lie strictly between 0 and 1; these go from 0 to 0.1"),
+        (torch.tensor([0.1, 1.0]), "betas must lie strictly between 0 and 1; these go from 0.1 to 1"),
+        (torch.tensor([-0.1, 0.1]), "betas must lie strictly between 0 and 1; these go from -0.1 to 0.1"),
+        (torch.tensor([0.1, torch.nan]), "betas must lie strictly between 0 and 1; these go from nan"),
+        (torch.full((5,), 1e-9), "alpha_bars must lie strictly between 0 and 1.*the first beta is too small"),
+        (torch.full((900,), 0.2), "alpha_bars must lie strictly between 0 and 1.*leave nothing of the picture"),
+    ],
+)
+def test_betas_that_make_no_schedule_are_refused(betas, message):
+    with pytest.raises(ValueError, match=message):
+        NoiseSchedule(betas)
+
+
+@pytest.mark.parametrize(
+    "t, error, message",
+    [
+        (5, TypeError, r"t must be a tensor of whole numbers .*got 5 \(int\)"),
+        (torch.tensor([1.0, 2.0]), TypeError, "t must be a tensor of whole numbers .*got float32"),
+        (torch.tensor([1, 2], dtype=torch.int32), TypeError, r"dtype torch.long\); got int32"),
+        (torch.tensor([1, 2, 3]), ValueError, r"t must hold one step number .* 2 pictures.*got shape \(3,\)"),
+        (torch.tensor(1), ValueError, r"t must hold one step number .* 2 pictures.*got shape \(\)"),
+        (torch.tensor([0, 100]), ValueError, "t must lie between 0 and 99 .*counted from 0.*got 0 to 100"),
+        (torch.tensor([-1, 5]), ValueError, "t must lie between 0 and 99 .*counted from 0.*got -1 to 5"),
+    ],
+)
+def test_a_step_number_that_does_not_fit_is_refused(schedule, t, error, message):
+    with pytest.raises(error, match=message):
+        schedule.at(schedule.betas, t, torch.zeros(2, 1, 8, 8))
+
+
+def test_a_schedule_on_another_device_than_the_pictures_is_refused_with_the_remedy(schedule):
+    elsewhere = schedule.to("meta")
+    with pytest.raises(ValueError, match=r'schedule is on meta .* pictures are on cpu: .*schedule.to\("cpu"\)'):
+        elsewhere.at(elsewhere.betas, torch.tensor([0]), torch.zeros(1, 1, 8, 8))

@@ -1,0 +1,264 @@
+import copy
+import math
+from itertools import islice
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ddpm_core import TrainingDiverged, TrainingState, UNet, diffusion_loss, train
+from ddpm_core.training import learning_rate_at, update_ema
+
+FAST = dict(batch_size=8, warmup_iterations=3)
+
+
+@pytest.fixture
+def new_run():
+    """Makes runs that start from the same weights."""
+    torch.manual_seed(0)
+    unet = UNet(1, (8, 8))
+    return lambda seed=0: TrainingState(copy.deepcopy(unet), seed)
+
+
+def finish(training) -> list[float]:
+    *_, state = training
+    return state.losses
+
+
+def weights(model: nn.Module) -> Tensor:
+    return nn.utils.parameters_to_vector(model.parameters()).detach().clone()
+
+
+class Breaks(nn.Module):
+    """A network that works for a number of calls, and then does something else."""
+
+    def __init__(self, calls: int, then):
+        super().__init__()
+        self.unet, self.calls, self.then = UNet(1, (8, 8)), calls, then
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        self.calls -= 1
+        return self.unet(x_t, t) if self.calls >= 0 else self.then(x_t)
+
+
+def not_a_number(x_t: Tensor) -> Tensor:
+    return x_t * torch.nan
+
+
+def interrupt(x_t: Tensor) -> Tensor:
+    raise KeyboardInterrupt
+
+
+def test_the_loss_is_the_mean_squared_error_of_the_noise(schedule):
+    x_0 = torch.rand(16, 1, 4, 4, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    loss = diffusion_loss(lambda x_t, t: x_t * t[:, None, None, None] / 100, schedule, x_0, torch.manual_seed(2))
+
+    torch.manual_seed(2)
+    t, eps = torch.randint(100, (16,)), torch.randn(16, 1, 4, 4)
+    total = 0.0
+    for row in range(16):
+        alpha_bar = schedule.alpha_bars[t[row]]
+        x_t = alpha_bar.sqrt() * x_0[row] + (1 - alpha_bar).sqrt() * eps[row]
+        total += (x_t * t[row] / 100 - eps[row]).square().sum().item()
+    assert loss.shape == ()
+    assert loss.item() == pytest.approx(total / (16 * 4 * 4), rel=1e-5)
+
+
+def test_the_loss_asks_about_every_timestep(schedule):
+    asked = []
+
+    def eps_model(x_t, t):
+        asked.extend(t.tolist())
+        return x_t
+
+    diffusion_loss(eps_model, schedule, torch.zeros(2000, 1), torch.Generator().manual_seed(0))
+    assert set(asked) == set(range(100))
+
+
+def test_one_picture_is_learnt_by_heart(digits, schedule):
+    torch.manual_seed(0)
+    state = TrainingState(UNet(1, (8, 8)))
+    losses = finish(train(state, schedule, digits[:1], 100, batch_size=16, learning_rate=1e-2, warmup_iterations=10))
+    assert losses[0] == pytest.approx(1, abs=0.1)  # a new network predicts 0, and the noise has variance 1
+    assert sum(losses[-20:]) / 20 < 0.12
+    many, generator = digits[:1].expand(500, 1, 8, 8), torch.Generator().manual_seed(0)
+    assert diffusion_loss(state.ema_model, schedule, many, generator) < 0.12
+
+
+def test_one_seed_gives_one_run_and_another_seed_another(new_run, digits, schedule):
+    first, again, other = (finish(train(new_run(seed), schedule, digits, 5, **FAST)) for seed in (0, 0, 1))
+    assert first == again
+    assert first != other
+
+
+def test_training_does_not_touch_the_global_randomness(new_run, digits, schedule):
+    state, before = new_run(), torch.get_rng_state()
+    finish(train(state, schedule, digits, 3, **FAST))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_history_has_one_loss_for_each_iteration(new_run, digits, schedule):
+    seen = [(state.iteration, len(state.losses)) for state in train(new_run(), schedule, digits, 4, **FAST)]
+    assert seen == [(1, 1), (2, 2), (3, 3), (4, 4)]
+
+
+def test_a_run_that_is_done_stays_as_it_is(new_run, digits, schedule):
+    state = new_run()
+    finish(train(state, schedule, digits, 3, **FAST))
+    assert list(train(state, schedule, digits, 3, **FAST)) == []
+
+
+@pytest.mark.parametrize("leave", [RuntimeError, KeyboardInterrupt, None], ids=["error", "Ctrl-C", "break"])
+def test_leaving_the_loop_and_going_on_equals_never_stopping(new_run, digits, schedule, leave):
+    whole, in_parts = new_run(), new_run()
+    finish(train(whole, schedule, digits, 12, **FAST))
+    try:
+        for state in train(in_parts, schedule, digits, 12, **FAST):
+            if state.iteration == 7:
+                if leave:
+                    raise leave
+                break
+    except (RuntimeError, KeyboardInterrupt):
+        pass
+    assert in_parts.losses == whole.losses[:7]
+    finish(train(in_parts, schedule, digits, 12, **FAST))
+    assert in_parts.losses == whole.losses
+    assert torch.equal(weights(in_parts.model), weights(whole.model))
+    assert torch.equal(weights(in_parts.ema_model), weights(whole.ema_model))
+
+
+def test_ctrl_c_in_the_middle_of_an_iteration_keeps_what_was_learnt(digits, schedule):
+    state = TrainingState(Breaks(5, interrupt))
+    start = weights(state.model)
+    with pytest.raises(KeyboardInterrupt):
+        finish(train(state, schedule, digits, 20, **FAST))
+    assert state.iteration == 5
+    assert not torch.equal(weights(state.model), start)
+    state.model.calls = 100
+    assert len(finish(train(state, schedule, digits, 20, **FAST))) == 20
+
+
+def test_a_run_that_is_loaded_goes_its_own_way(new_run, digits, schedule):
+    undisturbed, original, copied = new_run(), new_run(), new_run(seed=1)
+    finish(train(undisturbed, schedule, digits, 10, **FAST))
+    finish(islice(train(original, schedule, digits, 10, **FAST), 5))
+    copied.load_state_dict(original.state_dict())
+    assert finish(train(copied, schedule, digits, 10, **FAST)) == undisturbed.losses
+    assert finish(train(original, schedule, digits, 10, **FAST)) == undisturbed.losses
+
+
+def test_the_learning_rate_rises_to_its_peak_and_falls_to_0():
+    rates = [learning_rate_at(iteration, 110, peak=0.5, warmup_iterations=10) for iteration in range(111)]
+    assert rates[:10] == pytest.approx([0.05 * n for n in range(1, 11)])
+    assert rates[10] == 0.5
+    assert rates[60] == pytest.approx(0.25)
+    assert rates[85] == pytest.approx(0.25 * (1 + math.cos(0.75 * math.pi)))
+    assert rates[110] == pytest.approx(0)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert learning_rate_at(0, 100, peak=0.5, warmup_iterations=0) == 0.5
+
+
+def test_training_follows_the_learning_rate(new_run, digits, schedule):
+    used = [
+        state.optimizer.param_groups[0]["lr"]
+        for state in train(new_run(), schedule, digits, 8, learning_rate=0.01, batch_size=4, warmup_iterations=3)
+    ]
+    assert used == [learning_rate_at(iteration, 8, 0.01, 3) for iteration in range(8)]
+
+
+@pytest.mark.parametrize("limit, used", [(0.01, 0.01), (1e9, None)])
+def test_long_gradients_are_shortened_and_others_left_alone(new_run, digits, schedule, limit, used):
+    state, generator = new_run(), torch.Generator().manual_seed(0)
+    rows = torch.randint(len(digits), (8,), generator=generator)
+    free = new_run().model
+    diffusion_loss(free, schedule, digits[rows], generator).backward()
+    free_norm = nn.utils.get_total_norm([weight.grad for weight in free.parameters()]).item()
+
+    next(train(state, schedule, digits, 10, max_grad_norm=limit, **FAST))
+    norm = nn.utils.get_total_norm([weight.grad for weight in state.model.parameters()]).item()
+    assert free_norm > 0.1
+    assert norm == pytest.approx(used or free_norm, rel=1e-3)
+
+
+def test_the_average_moves_by_the_share_it_does_not_keep():
+    average, model = nn.Linear(3, 2), nn.Linear(3, 2)
+    before, now = weights(average), weights(model)
+    update_ema(average, model, ema_decay=0.9)
+    torch.testing.assert_close(weights(average), 0.9 * before + 0.1 * now)
+    assert torch.equal(weights(model), now)
+
+
+def test_the_average_follows_training_and_forgets_faster_while_it_is_young(new_run, digits, schedule):
+    state = new_run()
+    expected = weights(state.model)
+    for _ in train(state, schedule, digits, 30, ema_decay=0.7, **FAST):
+        decay = min(0.7, state.iteration / (state.iteration + 9))
+        expected = decay * expected + (1 - decay) * weights(state.model)
+        torch.testing.assert_close(weights(state.ema_model), expected)
+    assert decay == 0.7  # so both forms were used
+    assert not any(weight.requires_grad for weight in state.ema_model.parameters())
+
+
+@pytest.mark.parametrize("begun, diverges_at, restored_to", [(0, 0, 0), (0, 20, 0), (10, 20, 10), (0, 75, 50)])
+def test_a_loss_that_is_no_number_stops_training_and_brings_the_last_good_weights_back(
+    digits, schedule, begun, diverges_at, restored_to
+):
+    torch.manual_seed(0)
+    state = TrainingState(Breaks(diverges_at, not_a_number))
+    for _ in islice(train(state, schedule, digits, 100, **FAST), begun):
+        pass
+    history = {begun: (weights(state.model), weights(state.ema_model))}
+    message = (
+        f"iteration {diverges_at}: the loss became nan.* iteration {restored_to}[.].*learning rate .*0.003; try 0.0003"
+    )
+    with pytest.raises(TrainingDiverged, match=message):
+        for _ in train(state, schedule, digits, 100, **FAST):
+            history[state.iteration] = weights(state.model), weights(state.ema_model)
+    assert state.iteration == restored_to
+    good, good_average = history[restored_to]
+    assert torch.equal(weights(state.model), good)
+    assert torch.equal(weights(state.ema_model), good_average)
+
+
+def test_an_absurd_learning_rate_is_named_and_a_smaller_one_goes_on_from_there(new_run, digits, schedule):
+    state = new_run()
+    with pytest.raises(TrainingDiverged, match=r"learning rate that is too high \(it is 1e\+30"):
+        finish(train(state, schedule, digits, 50, learning_rate=1e30, **FAST))
+    assert weights(state.model).isfinite().all()
+    losses = finish(train(state, schedule, digits, 5, **FAST))
+    assert len(losses) == 5
+    assert all(map(math.isfinite, losses))
+
+
+@pytest.mark.parametrize(
+    "spoil, error, message",
+    [
+        (lambda x: x * 2, ValueError, r"pictures must lie in \[-1, 1\]; these go from -2 to 2\.$"),
+        (lambda x: (x + 1) / 2 * 255, ValueError, r"pictures must lie in \[-1, 1\]; these go from 0 to 255"),
+        (lambda x: x + 1, ValueError, r"these go from 0 to 2\. For values 0..1: pictures \* 2 - 1"),
+        (lambda x: x * torch.nan, ValueError, r"pictures must lie in \[-1, 1\]; these go from nan to nan"),
+        (lambda x: x.to(torch.uint8), TypeError, r"pictures must be floats in \[-1, 1\]; got uint8 .*/ 127.5 - 1"),
+        (lambda x: x[0], ValueError, r"pictures must be a tensor of pictures, \(N, C, H, W\); got .*\(1, 8, 8\)"),
+        (lambda x: x[:0], ValueError, r"pictures must be a tensor of pictures, \(N, C, H, W\); got .*\(0, 1, 8, 8\)"),
+        (lambda x: x.numpy(), ValueError, r"pictures must be a tensor of pictures, \(N, C, H, W\); got .*ndarray"),
+        (lambda x: x.expand(-1, 3, 8, 8), ValueError, "x_t has 3 channels, .* in_channels=1"),
+        (lambda x: F.pad(x, (0, 1)), ValueError, "pictures of 8x9 cannot be halved 1 times"),
+    ],
+)
+def test_pictures_that_do_not_fit_are_refused(new_run, digits, schedule, spoil, error, message):
+    with pytest.raises(error, match=message):
+        next(train(new_run(), schedule, spoil(digits[:4]), 5))
+
+
+@pytest.mark.parametrize("returned", [None, torch.zeros(4, 1, 8, 8), torch.zeros(8, 1, 8, 7)], ids=str)
+def test_a_network_that_returns_something_else_is_refused(digits, schedule, returned):
+    state = TrainingState(Breaks(0, lambda x_t: returned))
+    with pytest.raises(ValueError, match=r"eps_model must return a tensor of x_t's shape \(8, 1, 8, 8\); got "):
+        next(train(state, schedule, digits, 5, batch_size=8))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_pictures_and_schedule_follow_the_model_to_its_device(digits, schedule):
+    state = TrainingState(UNet(1, (8, 8)).cuda())
+    assert len(finish(train(state, schedule, digits, 3, **FAST))) == 3
