@@ -30,13 +30,13 @@ def main() -> None:
         )
     if STAMP.is_file() and STAMP.read_text() == fingerprint():
         return
-    fresh = not PYTHON.exists()
+    fresh = not list(VENV.glob("**/site-packages/pip"))  # an interrupted set-up can leave a Python without pip
     if fresh:
         check_disk()
     print(f"Setting up {VENV.name}/ (a few minutes, once).", flush=True)
     began = time.monotonic()
     if fresh:
-        venv.create(VENV, with_pip=True)
+        make_venv()
     else:
         check_installed()
     check_plan()
@@ -63,6 +63,13 @@ def check_disk() -> None:
             f"torch and the rest need about {GIGABYTES_NEEDED} GB and this disk has {free:.1f} GB free: "
             "make room, or move the course to a larger disk."
         )
+
+
+def make_venv() -> None:
+    try:
+        venv.create(VENV, with_pip=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        stop(f"this Python could not make .venv ({error}); on Debian and Ubuntu, first: sudo apt install python3-venv")
 
 
 def check_plan() -> None:

@@ -1,5 +1,6 @@
 """The command line: python -m ddpm_core train | sample | doctor. The same functions as in the notebooks."""
 
+import os
 from pathlib import Path
 
 import click
@@ -35,23 +36,27 @@ def main() -> None:
 
 @main.command()
 @click.argument("checkpoint", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--data", default="digits", show_default=True, help=" | ".join(OFFLINE_DATA_SETS + DOWNLOADED_DATA_SETS))
+@click.option("--data", help=f"{' | '.join(OFFLINE_DATA_SETS + DOWNLOADED_DATA_SETS)}  [default: digits]")
 @click.option("--iterations", default=850, show_default=True, type=click.IntRange(1))
-@click.option("--batch-size", default=128, show_default=True, type=click.IntRange(1))
+@click.option("--batch-size", type=click.IntRange(1), help="[default: 128]")
 @click.option("--learning-rate", default=3e-3, show_default=True, type=click.FloatRange(0, min_open=True))
 @click.option("--timesteps", default=200, show_default=True, type=click.IntRange(1))
 @click.option("--channels", default=None, help="Width of each level, such as 32,32.  [default: by picture size]")
 @click.option("--save-every", default=500, show_default=True, type=click.IntRange(1), help="Iterations between saves.")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--resume", is_flag=True, help="Go on from CHECKPOINT, which keeps its schedule and network.")
+@click.option("--resume", is_flag=True, help="Go on from CHECKPOINT: its data, batch size, schedule and network.")
 def train(
     checkpoint, data, iterations, batch_size, learning_rate, timesteps, channels, save_every, seed, resume
 ) -> None:
     """Train on a data set and write CHECKPOINT. Ctrl-C saves and ends; --resume goes on."""
     if checkpoint.exists() and not resume:
         raise ValueError(f"{checkpoint} exists already: say --resume to go on with it, or give another name")
+    _make_folder(checkpoint)
     device = choose_profile().device
     saved = load_checkpoint(checkpoint) if resume else None
+    notes = saved.notes if saved else dict(seed=seed)
+    data = data or notes.get("data", "digits")
+    batch_size = batch_size or notes.get("batch_size", 128)
     pictures, _ = load_pictures(data)
     torch.manual_seed(seed)
     if saved:
@@ -62,7 +67,8 @@ def train(
     state = TrainingState(UNet(**config).to(device), seed)
     if saved:
         resume_training(state, saved)
-    notes = dict(data=data, picture_size=list(pictures.shape[1:]), batch_size=batch_size, seed=seed)
+    notes = notes | dict(data=data, picture_size=list(pictures.shape[1:]), batch_size=batch_size)
+    began_at = state.iteration
 
     def save() -> None:
         save_checkpoint(checkpoint, state, schedule, notes | {"iterations": state.iteration}, with_training=True)
@@ -76,8 +82,11 @@ def train(
                     save()
     except KeyboardInterrupt:
         click.echo(f"Stopped at iteration {state.iteration}.")
-    finally:
-        save()
+    except Exception:
+        if state.iteration > began_at:  # what was learnt is kept; a run that failed at once leaves no file behind
+            save()
+        raise
+    save()
     click.echo(f"{checkpoint} holds iteration {state.iteration}. Look: python -m ddpm_core sample {checkpoint}")
 
 
@@ -93,6 +102,9 @@ def sample(checkpoint, out, count, num_steps, seed) -> None:
 
     from ddpm_core.display import tile  # here, because it brings matplotlib
 
+    if out.suffix.lower() not in PIL.Image.registered_extensions():
+        raise ValueError(f"--out must end as picture files do, such as in .png; got {out}")
+    _make_folder(out)
     device = choose_profile().device
     loaded = load_checkpoint(checkpoint, device)
     size = loaded.notes.get("picture_size")
@@ -121,6 +133,16 @@ def doctor() -> None:
     click.echo("\nAll is well." if not fixes else f"\n{fixes} to fix, marked -> above.")
     if fixes:
         raise SystemExit(1)
+
+
+def _make_folder(file: Path) -> None:
+    """Makes the folder that a file will be written to, so that a wrong address shows before the work, not after it."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{file} cannot be written: {file.parent} is not a folder ({error.strerror})") from None
+    if not os.access(file.parent, os.W_OK):
+        raise ValueError(f"{file} cannot be written: the folder {file.parent.resolve()} is read-only")
 
 
 def _widths(channels: str | None, picture_size: int) -> tuple[int, ...]:

@@ -50,7 +50,7 @@ def training_rate(num_iterations: int = 15) -> float:
     """Pictures a second that this machine trains on, with notebook 04's network on 8x8 digits (1-2 s on a CPU)."""
     profile, batch_size = choose_profile(), 128
     torch.manual_seed(0)
-    pictures, schedule = load_digits()[0], NoiseSchedule(cosine_betas(200))
+    pictures, schedule = torch.rand(1000, 1, 8, 8), NoiseSchedule(cosine_betas(200))  # any pictures take as long
     state = TrainingState(UNet(1, (32, 32)).to(profile.device))
     ticks = []
     for _ in train(state, schedule, pictures, num_iterations, batch_size):
@@ -67,7 +67,7 @@ def _package(name: str) -> Finding:
             fix = "torch and torchvision are of two builds: delete the folder .venv and run make setup"
         else:
             fix = "run make setup, or: pip install -e .[lab,test]"
-        return Finding(name, str(error).splitlines()[0], fix)
+        return Finding(name, (str(error) or type(error).__name__).splitlines()[0], fix)
     distribution = "scikit-learn" if name == "sklearn" else name
     version = importlib.metadata.version(distribution)
     if name == "ipykernel" and int(version.split(".")[0]) >= 7:
@@ -101,7 +101,10 @@ def _data() -> Iterator[Finding]:
             yield Finding(f"data/{name}", "changed", f"git checkout -- data/{name}")
         else:
             yield Finding(f"data/{name}", "present")
-    yield Finding("digits", f"{len(load_digits()[0]):,} pictures, in scikit-learn")
+    try:
+        yield Finding("digits", f"{len(load_digits()[0]):,} pictures, in scikit-learn")
+    except ImportError:
+        yield Finding("digits", "missing: they are part of scikit-learn", "mend sklearn, above")
     checkpoints = sorted(path.name for path in data_folder().glob("*.safetensors"))
     yield Finding("checkpoints", ", ".join(checkpoints) or "none yet; notebook 04 makes its own")
 

@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-import ddpm_core
-
 
 def data_folder() -> Path:
     """The course's data/ folder: inside an installed package, or beside the package in a clone of the course."""
-    package = Path(ddpm_core.__file__).parent
+    package = Path(__file__).parent.parent
     installed = package / "_data"
     return installed if installed.is_dir() else package.parent / "data"
 

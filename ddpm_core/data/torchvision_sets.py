@@ -29,10 +29,12 @@ def load_torchvision(
     folder = Path(folder) if folder is not None else data_folder() / "downloads"
     try:
         data_set = data_set_class(str(folder), train=train, download=download)
-    except (RuntimeError, OSError) as error:
-        tried = "could not be downloaded; is there a network?" if download else "download=False forbids fetching it."
+    except (RuntimeError, OSError, ValueError, AssertionError) as error:  # all that torchvision is known to raise here
+        why = "is there a network, or a damaged file in the way?" if download else "download=False forbids it."
+        reason = " ".join(str(error).split()) or type(error).__name__  # torchvision's own spans several lines
         raise DataUnavailable(
-            f"{name} is not in {folder}, and {tried} Without one, use load_digits(), the offline data set. ({error})"
+            f"{name} is missing or damaged in {folder} and was not downloaded: {why} load_digits() works offline. "
+            f"({reason})"
         ) from error
     pixels = torch.as_tensor(data_set.data)  # uint8, (N, H, W) or (N, H, W, C)
     pixels = pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)

@@ -1,0 +1,43 @@
+import hashlib
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from ddpm_core import load_cat
+from ddpm_core.data.files import shipped_file
+from ddpm_core.doctor import CHECKSUMS
+
+SIZES = [256, 128, 64, 32, 16, 8]
+
+
+def test_the_cat_is_the_file_with_0_to_255_stretched_to_minus_1_to_1():
+    with PIL.Image.open(shipped_file("cat.png")) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    cat = load_cat()
+    assert cat.shape == (1, 3, 256, 256) and cat.dtype == torch.float32
+    assert np.array_equal(((cat[0] + 1) * 127.5).round().byte().permute(1, 2, 0).numpy(), pixels)
+
+
+def test_the_cat_uses_most_of_the_range_between_black_and_white():
+    cat = load_cat()
+    assert -1 <= cat.min() < -0.9 and 0.7 < cat.max() <= 1
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_smaller_cat_is_the_average_of_blocks_of_pixels(size):
+    block = 256 // size
+    small, large = load_cat(size), load_cat()
+    assert small.shape == (1, 3, size, size)
+    assert torch.allclose(small[0, :, 1, 2], large[0, :, block : 2 * block, 2 * block : 3 * block].mean((1, 2)))
+
+
+@pytest.mark.parametrize("size", [512, 100, 4, 0, -8, "256", None])
+def test_another_size_is_refused_with_the_ones_that_work(size):
+    with pytest.raises(ValueError, match="size must be 256, 128, 64, 32, 16 or 8"):
+        load_cat(size)
+
+
+def test_the_file_is_the_one_that_the_doctor_expects():
+    assert hashlib.sha256(shipped_file("cat.png").read_bytes()).hexdigest() == CHECKSUMS["cat.png"]

@@ -1,0 +1,130 @@
+"""The files that describe the environment agree with each other. conda's own solve is not tested here."""
+
+import importlib.metadata
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+CONDA = [item for item in ENVIRONMENT["dependencies"] if isinstance(item, str)]
+PIP = next(item["pip"] for item in ENVIRONMENT["dependencies"] if isinstance(item, dict))
+PINS = {
+    canonicalize_name(line.partition("==")[0]): Version(line.partition("==")[2])
+    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    if not line.startswith("#")
+}
+EXTRAS = PROJECT["optional-dependencies"]
+REQUIREMENTS = [Requirement(text) for text in sum(EXTRAS.values(), PROJECT["dependencies"])]
+FILES = ["environment.yml", "constraints.txt", "pyproject.toml"]
+PYTHONS = [Version(f"3.{minor}") for minor in range(8, 30)]
+
+
+def conda_range(name: str) -> SpecifierSet:
+    return next(SpecifierSet(spec.removeprefix(name)) for spec in CONDA if re.match(rf"{name}\b", spec))
+
+
+@pytest.mark.parametrize("spec", CONDA)
+def test_a_conda_line_is_a_name_and_a_range(spec):
+    requirement = Requirement(spec)  # conda's MatchSpec and pip agree on names and on >=, <, == with commas
+    assert not requirement.url and not requirement.extras and not requirement.marker
+    assert {specifier.operator for specifier in requirement.specifier} <= {">=", "<=", ">", "<", "=="}
+
+
+def test_conda_takes_python_and_pip_from_conda_forge_alone_and_pip_the_rest():
+    assert ENVIRONMENT["channels"] == ["conda-forge"]
+    assert [Requirement(spec).name for spec in CONDA] == ["python", "pip"]
+    assert set(ENVIRONMENT) == {"name", "channels", "dependencies"}
+
+
+def test_condas_python_is_one_that_the_package_allows_from_the_oldest_on():
+    allowed = [version for version in PYTHONS if version in SpecifierSet(PROJECT["requires-python"])]
+    given = [version for version in PYTHONS if version in conda_range("python")]
+    assert len(given) >= 3 and given == allowed[: len(given)]
+
+
+def test_pip_installs_the_course_itself_in_its_tested_versions():
+    words = [word for line in PIP for word in line.split()]
+    assert len(PIP) == 2
+    assert words.count("--constraint") == 1 and words[words.index("--constraint") + 1] == "constraints.txt"
+    editable = words[words.index("--editable") + 1]
+    assert editable.startswith(".[") and set(re.findall(r"\w+", editable)) == set(EXTRAS) == {"lab", "test"}
+
+
+@pytest.mark.parametrize("requirement", REQUIREMENTS, ids=str)
+def test_a_dependency_has_a_lower_bound_and_a_pin_in_its_range(requirement):
+    assert any(specifier.operator == ">=" for specifier in requirement.specifier)
+    assert PINS[canonicalize_name(requirement.name)] in requirement.specifier
+
+
+@pytest.mark.parametrize("requirement", REQUIREMENTS, ids=str)
+def test_what_is_installed_is_in_the_range(requirement):
+    assert Version(importlib.metadata.version(requirement.name)) in requirement.specifier
+
+
+def test_every_line_of_the_constraints_is_one_pin_and_they_are_in_order():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("# ")
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][0-9a-z.]*", line) for line in lines[1:])
+    names = [canonicalize_name(line.partition("==")[0]) for line in lines[1:]]
+    assert len(names) == len(set(names)) and names == sorted(names)
+
+
+def test_torch_and_torchvision_are_of_one_release_in_the_pins_and_in_the_oldest_allowed():
+    # They are released together, torch 2.N with torchvision 0.(N + 15).
+    oldest = {
+        requirement.name: Version(next(iter(requirement.specifier)).version)
+        for requirement in REQUIREMENTS
+        if requirement.name in ("torch", "torchvision")
+    }
+    for versions in (PINS, oldest):
+        assert (versions["torch"].major, versions["torchvision"].major) == (2, 0)
+        assert versions["torchvision"].minor == versions["torch"].minor + 15
+
+
+def test_the_pinned_torchvision_takes_the_pinned_torch():
+    if Version(Version(importlib.metadata.version("torchvision")).public) != PINS["torchvision"]:
+        pytest.skip("another torchvision is installed; only the pinned one knows which torch it wants")
+    wanted = [Requirement(text) for text in importlib.metadata.requires("torchvision")]
+    torch = next(requirement for requirement in wanted if requirement.name == "torch")
+    assert PINS["torch"] in torch.specifier
+
+
+def test_the_pins_agree_with_what_the_pinned_packages_want_of_each_other():
+    clashes = []
+    for name, pin in PINS.items():
+        try:
+            distribution = importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # pinned for another operating system
+        if Version(Version(distribution.version).public) != pin:
+            continue
+        for requirement in map(Requirement, distribution.requires or []):
+            wanted = canonicalize_name(requirement.name)
+            applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+            if applies and wanted in PINS and not requirement.specifier.contains(PINS[wanted], prereleases=True):
+                clashes.append(f"{name} {pin} wants {requirement}, pinned is {PINS[wanted]}")
+    assert clashes == []
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize(
+    "unwanted",
+    [r"https?://", r"file:", r"index-url", r"find-links", r"trusted-host", r"(?<![\w.*])/\w+/", r"[A-Z]:\\", r"~/"],
+    ids=["address", "file address", "index", "links", "host", "absolute path", "Windows path", "home"],
+)
+def test_nothing_points_to_one_machine_or_to_one_registry(file, unwanted):
+    assert not re.search(unwanted, (ROOT / file).read_text(encoding="utf-8"))
+
+
+def test_the_wheel_carries_files_that_exist():
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]
+    assert all((ROOT / file).is_file() for file in tool["targets"]["wheel"]["force-include"])

@@ -1,0 +1,347 @@
+"""The command line: most of it in this process, which is fast, and Ctrl-C in a real one."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from safetensors import safe_open
+
+from ddpm_core import TrainingDiverged, UNet, __main__, doctor, load_checkpoint
+
+TINY = ["--iterations", "5", "--timesteps", "10", "--batch-size", "4", "--channels", "8"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def on_the_cpu():
+    """On a GPU two runs of the same command need not end in the very same numbers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DDPM_PROFILE", "cpu")
+        yield
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch) -> Path:
+    """The folder that the commands run in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> bytes:
+    """A checkpoint that the command line made, with 5 iterations done."""
+    path = tmp_path_factory.mktemp("trained") / "tiny.safetensors"
+    assert CliRunner().invoke(__main__.main, ["train", str(path), *TINY]).exit_code == 0
+    return path.read_bytes()
+
+
+@pytest.fixture
+def checkpoint(trained) -> Path:
+    """That checkpoint in the folder of the test."""
+    path = Path("tiny.safetensors")
+    path.write_bytes(trained)
+    return path
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(__main__.main, [str(argument) for argument in arguments])
+
+
+def succeed(*arguments: object) -> str:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def fail(*arguments: object) -> str:
+    """The line, always the last, that says what is wrong."""
+    result = run(*arguments)
+    # Where click runs for real, any other exception than SystemExit is a traceback.
+    assert result.exit_code in (1, 2) and isinstance(result.exception, SystemExit)
+    last = result.output.strip().splitlines()[-1]
+    assert last.startswith("Error: ")
+    return last
+
+
+def content(path: Path | str) -> dict:
+    """All that a checkpoint holds. (Not its bytes: safetensors writes the entries of its header in any order.)"""
+    with safe_open(path, framework="np") as file:
+        return file.metadata() | {name: file.get_tensor(name).tolist() for name in file.keys()}  # noqa: SIM118
+
+
+def iterations_in(path: Path | str) -> int:
+    return len(load_checkpoint(path).training["losses"])
+
+
+def test_training_writes_a_checkpoint_that_says_how_it_was_made(checkpoint):
+    loaded = load_checkpoint(checkpoint)
+    assert loaded.model.config["channels"] == (8,) and len(loaded.schedule) == 10
+    assert loaded.notes == dict(data="digits", picture_size=[1, 8, 8], batch_size=4, seed=0, iterations=5)
+
+
+def test_training_again_gives_the_same_numbers_unless_the_seed_is_another(checkpoint):
+    succeed("train", "again.safetensors", *TINY)
+    succeed("train", "other.safetensors", *TINY, "--seed", 1)
+    assert content("again.safetensors") == content(checkpoint)
+    assert content("other.safetensors")["losses"] != content(checkpoint)["losses"]
+
+
+def test_training_tells_the_next_command_and_that_one_works(checkpoint):
+    text = succeed("train", "new.safetensors", *TINY)
+    assert "new.safetensors holds iteration 5." in text
+    command = text.split("python -m ddpm_core ")[1].split()
+    assert "16 pictures in samples.png" in succeed(*command)
+
+
+def test_resuming_goes_on_from_where_the_checkpoint_is(checkpoint):
+    assert "holds iteration 7." in succeed("train", checkpoint, "--resume", "--iterations", 7)
+    assert iterations_in(checkpoint) == 7
+
+
+@pytest.fixture
+def stop_training(monkeypatch):
+    """Makes every training run end with an error after so many iterations."""
+    train_steps = __main__.train_steps
+
+    def stop(after: int, error: BaseException) -> None:
+        def stopped(*arguments):
+            for state in train_steps(*arguments):
+                yield state
+                if state.iteration == after:
+                    raise error
+
+        monkeypatch.setattr(__main__, "train_steps", stopped)
+
+    return stop
+
+
+def test_a_stopped_and_resumed_run_ends_as_an_uninterrupted_one_does(checkpoint, stop_training):
+    stop_training(3, KeyboardInterrupt())
+    assert "Stopped at iteration 3." in succeed("train", "parts.safetensors", *TINY)
+    assert iterations_in("parts.safetensors") == 3
+    succeed("train", "parts.safetensors", "--resume", "--iterations", 5)
+    assert content("parts.safetensors") == content(checkpoint)
+
+
+def test_resuming_keeps_what_the_run_was_started_with(checkpoint):
+    before = load_checkpoint(checkpoint)
+    succeed("train", checkpoint, "--resume", "--iterations", 6, "--timesteps", 99, "--channels", "16", "--seed", 7)
+    after = load_checkpoint(checkpoint)
+    assert after.model.config == before.model.config and len(after.schedule) == 10
+    assert after.notes == before.notes | {"iterations": 6}
+
+
+def test_resuming_takes_the_data_that_the_checkpoint_names(checkpoint, monkeypatch):
+    asked = []
+
+    def load_pictures(name):
+        asked.append(name)
+        return torch.zeros(10, 1, 8, 8), torch.zeros(10)
+
+    monkeypatch.setattr(__main__, "load_pictures", load_pictures)
+    succeed("train", "mnist.safetensors", *TINY, "--data", "MNIST")
+    succeed("train", "mnist.safetensors", "--resume", "--iterations", 6)
+    succeed("train", "mnist.safetensors", "--resume", "--iterations", 7, "--data", "FashionMNIST")
+    assert asked == ["MNIST", "MNIST", "FashionMNIST"]
+
+
+def test_resuming_without_a_checkpoint_is_refused():
+    assert "there is no checkpoint at none.safetensors" in fail("train", "none.safetensors", "--resume")
+
+
+def test_a_checkpoint_is_saved_on_the_way(monkeypatch):
+    seen = []
+    train_steps = __main__.train_steps
+
+    def spied(*arguments):
+        for state in train_steps(*arguments):
+            yield state
+            seen.append(iterations_in("new.safetensors") if Path("new.safetensors").exists() else 0)
+
+    monkeypatch.setattr(__main__, "train_steps", spied)
+    succeed("train", "new.safetensors", *TINY, "--save-every", 2)
+    assert seen == [0, 2, 2, 4, 4]
+
+
+@pytest.mark.parametrize("content", [b"", b"my thesis"])
+def test_an_existing_file_is_refused_and_left_as_it_was(content):
+    path = Path("thesis.safetensors")
+    path.write_bytes(content)
+    assert "exists already: say --resume" in fail("train", path, *TINY)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["--data", "letters"], "no data set called 'letters'"),
+        (["--channels", "8,x"], "channels must be whole numbers"),
+        (["--channels", "12"], "channels must be multiples of 8"),
+        (["--channels", "8,8,8,8,8"], "pictures of 8x8 cannot be halved 4 times"),
+        (["--iterations", "0"], "--iterations"),
+        (["--batch-size", "-1"], "--batch-size"),
+        (["--learning-rate", "0"], "--learning-rate"),
+        (["--timesteps", "many"], "--timesteps"),
+        (["--speed", "9"], "--speed"),
+    ],
+)
+def test_a_wrong_option_is_one_sentence_and_leaves_no_file_behind(options, words, folder):
+    assert words in fail("train", "new.safetensors", *TINY, *options)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_run_that_diverges_at_once_says_why_and_leaves_no_file_behind(folder):
+    message = fail("train", "new.safetensors", *TINY, "--iterations", 200, "--learning-rate", "1e30")
+    assert "the loss became" in message and "a learning rate that is too high" in message
+    assert list(folder.iterdir()) == []
+
+
+def test_a_run_that_fails_later_keeps_what_was_learnt(stop_training):
+    stop_training(3, TrainingDiverged("the loss became nan"))
+    assert "the loss became nan" in fail("train", "new.safetensors", *TINY)
+    assert iterations_in("new.safetensors") == 3
+
+
+def test_a_network_that_does_not_fit_the_data_leaves_the_checkpoint_as_it_was(checkpoint, monkeypatch):
+    before = checkpoint.read_bytes()
+    monkeypatch.setattr(__main__, "load_pictures", lambda name: (torch.zeros(10, 3, 32, 32), torch.zeros(10)))
+    assert "3 channels" in fail("train", checkpoint, "--resume", "--iterations", 9, "--data", "CIFAR10")
+    assert checkpoint.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "command", [["train", "{}/new.safetensors", *TINY], ["sample", "tiny.safetensors", "--out", "{}/a.png"]]
+)
+def test_a_place_that_cannot_be_written_to_shows_before_the_work(command, checkpoint, monkeypatch):
+    for name in ("train_steps", "sample_steps"):
+        monkeypatch.setattr(__main__, name, lambda *arguments, **options: pytest.fail("the work has begun"))
+    message = fail(*[word.format(checkpoint) for word in command])
+    assert f"cannot be written: {checkpoint} is not a folder" in message
+
+
+def test_missing_folders_are_made(checkpoint):
+    succeed("train", "a/b/new.safetensors", *TINY)
+    succeed("sample", checkpoint, "--out", "c/d/new.png")
+    assert Path("a/b/new.safetensors").is_file() and Path("c/d/new.png").is_file()
+
+
+def test_samples_are_pictures_in_one_file_and_the_seed_decides_them(checkpoint):
+    for out, seed in (("a.png", 0), ("b.png", 0), ("c.png", 1)):
+        assert f"3 pictures in {out}" in succeed("sample", checkpoint, "--count", 3, "--out", out, "--seed", seed)
+    a, b, c = (np.asarray(PIL.Image.open(out)) for out in ("a.png", "b.png", "c.png"))
+    assert a.ndim == 3 and a.shape[1] > 2 * a.shape[0]  # three in a row
+    assert (a == b).all() and (a != c).any()
+
+
+def test_fewer_steps_are_taken_when_asked(checkpoint, monkeypatch):
+    calls, forward = [], UNet.forward
+    monkeypatch.setattr(UNet, "forward", lambda self, x_t, t: calls.append(t[0].item()) or forward(self, x_t, t))
+    succeed("sample", checkpoint, "--count", 1, "--num-steps", 3)
+    assert len(calls) == 3 and calls[0] == 9
+
+
+@pytest.mark.parametrize("num_steps", [11, 0, -1])
+def test_a_number_of_steps_that_the_schedule_does_not_have_is_refused(num_steps, checkpoint):
+    assert "num_steps must be a whole number from 1 to 10" in fail("sample", checkpoint, "--num-steps", num_steps)
+    assert not Path("samples.png").exists()
+
+
+@pytest.mark.parametrize("out", ["a.txt", "a", "a.safetensors"])
+def test_samples_go_into_a_picture_file(out, checkpoint):
+    assert "such as in .png" in fail("sample", checkpoint, "--out", out)
+
+
+COMMANDS = [["sample"], ["train", "--resume"]]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("kept", [0, 7, 8, 300, 20_000, -1])
+def test_a_truncated_checkpoint_is_refused_and_left_as_it_was(kept, command, trained):
+    path = Path("cut.safetensors")
+    path.write_bytes(trained[:kept])
+    before = path.read_bytes()
+    assert "cut.safetensors is truncated, damaged or not a safetensors file" in fail(*command, path)
+    assert path.read_bytes() == before
+
+
+class Trap:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self):
+        return Path.touch, (Path("sprung"),)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("save", [torch.save, lambda thing, path: path.write_bytes(pickle.dumps(thing))])
+def test_a_pickle_is_refused_unopened(save, command):
+    path = Path("trap.safetensors")
+    save(Trap(), path)
+    assert "is a pickle" in fail(*command, path)
+    assert not Path("sprung").exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_folder_is_no_checkpoint(command, folder):
+    fail(*command, folder)
+
+
+def test_a_wrong_profile_is_one_sentence(checkpoint, monkeypatch):
+    monkeypatch.setenv("DDPM_PROFILE", "tpu")
+    assert "DDPM_PROFILE" in fail("sample", checkpoint)
+
+
+def test_the_doctor_is_content_when_there_is_nothing_to_fix(monkeypatch):
+    monkeypatch.setattr(doctor, "examine", lambda: iter([doctor.Finding("torch", "2.9")]))
+    text = succeed("doctor")
+    assert text.split() == ["torch", "2.9", "All", "is", "well."]
+
+
+def test_the_doctor_ends_with_an_error_code_when_there_is_something_to_fix(monkeypatch):
+    findings = [doctor.Finding("torch", "2.9"), doctor.Finding("disk", "full", "make room")]
+    monkeypatch.setattr(doctor, "examine", lambda: iter(findings))
+    result = run("doctor")
+    assert result.exit_code == 1
+    assert "-> make room" in result.output and "1 to fix, marked -> above." in result.output
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send to another process")
+def test_ctrl_c_saves_and_says_so_and_resume_goes_on():
+    path = Path("long.safetensors")
+    endless = ["train", path, *TINY, "--iterations", "1000000", "--save-every", "1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ddpm_core", *endless],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs the tests in the background makes its children deaf to Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        give_up_at = time.monotonic() + 60
+        while not path.exists() and process.poll() is None and time.monotonic() < give_up_at:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0 and "Traceback" not in err
+    reached = iterations_in(path)
+    assert f"Stopped at iteration {reached}." in out and f"{path} holds iteration {reached}." in out
+    assert os.listdir() == [str(path)]  # no unfinished file beside it
+    succeed("train", path, "--resume", "--iterations", reached + 2)
+    assert iterations_in(path) == reached + 2
+
+
+def test_a_real_process_ends_with_one_sentence_and_an_error_code():
+    command = [sys.executable, "-m", "ddpm_core", "sample", "none.safetensors"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1 and result.stdout == ""
+    assert result.stderr == "Error: there is no checkpoint at none.safetensors\n"
