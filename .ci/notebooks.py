@@ -5,7 +5,9 @@ python .ci/notebooks.py renew     the same, then stores the outputs in notebooks
 """
 
 import argparse
+import base64
 import html
+import io
 import subprocess
 import sys
 import time
@@ -14,10 +16,14 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
+from PIL import Image
 from tqdm import tqdm
+
+from ddpm_core.doctor import training_rate
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
+TITLE_PICTURES = NOTEBOOKS / "pictures"
 BUILD = ROOT / "build"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 MINUTES_AT_MOST = 20
@@ -38,7 +44,9 @@ def main() -> None:
     for path in paths:
         execute_in_a_child(path)
         if arguments.command == "renew":
-            nbformat.write(normalised(nbformat.read(BUILD / path.name, 4)), path)
+            notebook = normalised(nbformat.read(BUILD / path.name, 4))
+            write_title_picture(notebook, path)
+            nbformat.write(notebook, path)
     write_gallery()
     print(f"\nDone: open {(BUILD / 'index.html').relative_to(ROOT)} in a browser.")
 
@@ -62,7 +70,8 @@ def execute_in_a_child(path: Path) -> None:
 
 def execute(path: Path) -> None:
     notebook = nbformat.read(path, 4)
-    with tqdm(total=len(notebook.cells), desc=path.stem, unit="cell", ncols=90) as bar:
+    code_cells = sum(cell.cell_type == "code" for cell in notebook.cells)
+    with tqdm(total=code_cells, desc=path.stem, unit="cell", ncols=90) as bar:
         client = NotebookClient(
             notebook,
             timeout=60 * MINUTES_AT_MOST,
@@ -73,9 +82,11 @@ def execute(path: Path) -> None:
         began = time.perf_counter()
         client.execute()
         seconds = time.perf_counter() - began
-    notebook.metadata["course"] = {"seconds": round(seconds)}
+    # How fast this machine trains stands beside its time, so that the doctor can estimate another machine's.
+    notebook.metadata["course"] = {"seconds": round(seconds), "images_per_second": round(training_rate())}
     nbformat.write(notebook, BUILD / path.name)
-    page, _ = HTMLExporter().from_notebook_node(notebook)
+    exporter = HTMLExporter(embed_images=True)
+    page, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"path": str(path.parent)}})
     (BUILD / path.with_suffix(".html").name).write_text(page, encoding="utf-8")
 
 
@@ -102,9 +113,30 @@ def normalised(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
         for output in cell.outputs:
             output.pop("transient", None)
+            if "image/png" in output.get("data", {}):
+                output.data["image/png"] = smaller(output.data["image/png"])
             if "execution_count" in output:
                 output.execution_count = count
     return notebook
+
+
+def smaller(png: str) -> str:
+    """A still picture in 256 colours: noise takes a third of the room, and GitHub refuses large notebooks."""
+    with Image.open(io.BytesIO(base64.b64decode(png))) as picture:
+        if getattr(picture, "n_frames", 1) > 1:
+            return png
+        file = io.BytesIO()
+        picture.convert("RGB").quantize(256).save(file, "PNG", optimize=True)
+    return min(png, base64.b64encode(file.getvalue()).decode(), key=len)
+
+
+def write_title_picture(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """The figure of the cell tagged "picture" is the one under the notebook's title."""
+    for cell in notebook.cells:
+        if "picture" in cell.metadata.get("tags", []):
+            png = next(output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {}))
+            TITLE_PICTURES.mkdir(exist_ok=True)
+            (TITLE_PICTURES / f"{path.name[:2]}.png").write_bytes(base64.b64decode(png))
 
 
 def write_gallery() -> None:

@@ -14,7 +14,7 @@ from ddpm_core.data import (
     load_pictures,
     load_torchvision,
 )
-from ddpm_core.evaluation import DigitReader, Verdict, copy_ratios, judge_digits, nearest_pictures
+from ddpm_core.evaluation import DigitReader, Verdict, copy_ratios, judge_digits, loss_by_timestep, nearest_pictures
 from ddpm_core.process import add_noise, posterior, predict_x_0
 from ddpm_core.runtime import Profile, choose_profile
 from ddpm_core.sampling import sample

@@ -12,8 +12,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import PIL.Image
 import torch
-from IPython.display import HTML, Code, Image, display
+from IPython.display import HTML, Image, display
 from matplotlib.figure import Figure
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
 from torch import Tensor
 
 from ddpm_core.training import TrainingState
@@ -156,16 +159,44 @@ def show_frames(
 
 def animate(frames: Sequence[np.ndarray], alt: str, seconds: float = 4.0) -> None:
     """Plays frames (each (H, W, 3) uint8) over and over, resting on the last, which viewers without animation show."""
-    images = [PIL.Image.fromarray(frame).quantize(128, dither=PIL.Image.Dither.NONE) for frame in frames]
+    images = [PIL.Image.fromarray(frame).quantize(64, dither=PIL.Image.Dither.NONE) for frame in frames]
     milliseconds = [round(1000 * seconds / len(frames))] * (len(frames) - 1) + [1500]
     file = io.BytesIO()
-    images[-1].save(file, "PNG", save_all=True, append_images=images, default_image=True, duration=milliseconds, loop=0)
+    options = dict(save_all=True, append_images=images, default_image=True, duration=milliseconds, loop=0)
+    images[-1].save(file, "PNG", **options)
     display(Image(file.getvalue(), format="png", alt=alt))
 
 
 def show_source(thing: Callable) -> None:
     """Shows the source of one of the package's functions or classes, highlighted."""
-    display(Code(inspect.getsource(thing), language="python"))
+    source = inspect.getsource(thing)
+    look = "background: #f8f8f8; padding: 0.6em; font-family: monospace; font-size: 90%; line-height: 130%"
+    page = highlight(source, PythonLexer(), HtmlFormatter(noclasses=True, prestyles=look))
+    display({"text/plain": source, "text/html": page}, raw=True)
+
+
+def draw_unet(shapes: dict[str, tuple[int, int, int]]) -> None:
+    """Draws what the parts of a U-Net return: boxes as tall as the picture and as wide as its channels.
+
+    shapes: "down 0", "down 1", ..., "middle", ..., "up 1", "up 0" -> (C, H, W), in the order of the work.
+    Dashed arrows are the skip connections.
+    """
+    levels = [int(name.split()[-1]) if name != "middle" else len(shapes) // 2 for name in shapes]
+    most_channels, tallest = (max(shape[axis] for shape in shapes.values()) for axis in (0, 1))
+    figure, axis = plt.subplots(figsize=(1.3 * len(shapes), 1.1 * (len(shapes) // 2 + 1)))
+    right_edges = {}
+    for x, ((name, (C, H, W)), level) in enumerate(zip(shapes.items(), levels, strict=True)):
+        width, height = 0.15 + 0.5 * C / most_channels, 0.12 + 0.6 * H / tallest
+        axis.add_patch(plt.Rectangle((x - width / 2, -level - height / 2), width, height, color=SKY, ec=BLUE))
+        axis.text(x, -level - height / 2 - 0.06, f"{name}\n{C} x {H} x {W}", ha="center", va="top", fontsize=8)
+        if level in right_edges:
+            start = (right_edges[level], -level)
+            arrow = dict(arrowstyle="->", color=ORANGE, linestyle="--", linewidth=1.5)
+            axis.annotate("", xy=(x - width / 2, -level), xytext=start, arrowprops=arrow)
+        right_edges[level] = x + width / 2
+    axis.set(xlim=(-0.7, len(shapes) - 0.3), ylim=(-max(levels) - 0.8, 0.6), title="The U: channels x height x width")
+    axis.set_axis_off()
+    show_figure(figure, alt=f"U-Net: {', '.join(f'{name} {shape}' for name, shape in shapes.items())}")
 
 
 def watch(

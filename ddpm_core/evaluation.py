@@ -1,12 +1,16 @@
-"""Are the samples any good? A reader of digits, and a search for copies of training pictures."""
+"""Is the model any good? Its loss at each step, a reader of digits, and a search for copies of training pictures."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ddpm_core.data.digits import load_digits
 from ddpm_core.errors import check_pictures
+from ddpm_core.process import add_noise
+from ddpm_core.schedule import NoiseSchedule
 
 
 class DigitReader:
@@ -36,6 +40,29 @@ class DigitReader:
         if pictures.shape[1:] != (1, 8, 8):
             raise ValueError(f"the digit reader reads pictures of shape (N, 1, 8, 8); got {tuple(pictures.shape)}")
         return torch.as_tensor(self.classifier.predict_proba(pictures.detach().cpu().flatten(1).numpy()))
+
+
+@torch.no_grad()
+def loss_by_timestep(
+    eps_model: Callable[[Tensor, Tensor], Tensor],
+    schedule: NoiseSchedule,
+    pictures: Tensor,
+    num_timesteps: int = 10,
+    seed: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """Mean squared error of the predicted noise at num_timesteps evenly spread steps: (steps, losses), both (n,).
+
+    pictures: (N, C, H, W) in [-1, 1], on the network's device. The same seed gives every network the same noise.
+    """
+    check_pictures(pictures)
+    generator = torch.Generator(pictures.device).manual_seed(seed)
+    steps = torch.linspace(0, len(schedule) - 1, num_timesteps).round().long()
+    losses = []
+    for step in steps.tolist():
+        t = torch.full((len(pictures),), step, device=pictures.device)
+        eps = torch.randn(pictures.shape, generator=generator, device=pictures.device)
+        losses.append(F.mse_loss(eps_model(add_noise(schedule, pictures, t, eps), t), eps))
+    return steps, torch.stack(losses).cpu()
 
 
 NEAR_COPY = 0.5  # a sample with a smaller copy ratio counts as a near-copy
