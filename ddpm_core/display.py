@@ -118,10 +118,10 @@ def tile(pictures: Tensor, columns: int = 8, width: int = 400, gap: int = 2) -> 
 def show_frames(
     frames: Sequence[np.ndarray],
     captions: Sequence[str],
-    start: int = 0,
-    num_static: int = 6,
     title: str = "",
+    num_static: int = 6,
     size: float = 1.7,  # inches a picture of the static twin
+    start: int = 0,
 ) -> ipywidgets.Widget:
     """Shows frames (each (H, W, 3) uint8) twice: a strip of a few of them, and a slider over all with play and pause.
 
@@ -179,21 +179,25 @@ def draw_unet(shapes: dict[str, tuple[int, int, int]]) -> None:
     """Draws what the parts of a U-Net return: boxes as tall as the picture and as wide as its channels.
 
     shapes: "down 0", "down 1", ..., "middle", ..., "up 1", "up 0" -> (C, H, W), in the order of the work.
-    Dashed arrows are the skip connections.
+    Grey arrows are the way through the network, dashed ones the skip connections.
     """
     levels = [int(name.split()[-1]) if name != "middle" else len(shapes) // 2 for name in shapes]
     most_channels, tallest = (max(shape[axis] for shape in shapes.values()) for axis in (0, 1))
     figure, axis = plt.subplots(figsize=(1.3 * len(shapes), 1.1 * (len(shapes) // 2 + 1)))
-    right_edges = {}
+    right_edges: dict[int, float] = {}  # of the boxes drawn so far, by level
+    before = None  # where the way through the network has come to
     for x, ((name, (C, H, W)), level) in enumerate(zip(shapes.items(), levels, strict=True)):
         width, height = 0.15 + 0.5 * C / most_channels, 0.12 + 0.6 * H / tallest
         axis.add_patch(plt.Rectangle((x - width / 2, -level - height / 2), width, height, color=SKY, ec=BLUE))
         axis.text(x, -level - height / 2 - 0.06, f"{name}\n{C} x {H} x {W}", ha="center", va="top", fontsize=8)
+        here = (x - width / 2, -level)
         if level in right_edges:
-            start = (right_edges[level], -level)
-            arrow = dict(arrowstyle="->", color=ORANGE, linestyle="--", linewidth=1.5)
-            axis.annotate("", xy=(x - width / 2, -level), xytext=start, arrowprops=arrow)
+            skip = dict(arrowstyle="->", color=ORANGE, linestyle="--", linewidth=1.5)
+            axis.annotate("", xy=here, xytext=(right_edges[level], -level), arrowprops=skip)
+        if before is not None:
+            axis.annotate("", xy=here, xytext=before, arrowprops=dict(arrowstyle="->", color=GREY))
         right_edges[level] = x + width / 2
+        before = (right_edges[level], -level)
     axis.set(xlim=(-0.7, len(shapes) - 0.3), ylim=(-max(levels) - 0.8, 0.6), title="The U: channels x height x width")
     axis.set_axis_off()
     show_figure(figure, alt=f"U-Net: {', '.join(f'{name} {shape}' for name, shape in shapes.items())}")
@@ -208,29 +212,36 @@ def watch(
     """Iterates a training run to its end with a progress bar, a live loss curve and samples on the way.
 
     run:     what train() returns
-    preview: state -> pictures (N, C, H, W) in [-1, 1], called num_previews times, evenly spread
+    preview: state -> pictures (N, C, H, W) in [-1, 1], called num_previews times: at the end, halfway, a quarter of the
+             way and so on, as most is learnt early
 
     The stop button (or Ctrl-C) ends the cell in peace: the state keeps all that was learnt, and the same cell goes on.
     """
     bar, figure_handle = display(HTML(""), display_id=True), display(HTML(""), display_id=True)
-    preview_at = {max(1, round(num_iterations * (i + 1) / num_previews)) for i in range(num_previews)}
+    preview_at = {max(1, round(num_iterations / 2**i)) for i in range(num_previews)}
     rows: list[tuple[int, Tensor]] = []
-    state, began, last_shown, first_iteration = None, time.perf_counter(), 0.0, None
+    state, first_iteration = None, None
+    began = bar_drawn = figure_drawn = time.perf_counter()
     try:
         for state in run:
             first_iteration = state.iteration if first_iteration is None else first_iteration
             now = time.perf_counter()
-            if now - last_shown > 0.5 or state.iteration == num_iterations:
-                last_shown = now
+            if now - bar_drawn > 0.5 or state.iteration == num_iterations:
+                bar_drawn = now
                 done = state.iteration - first_iteration + 1
                 bar.update(HTML(_bar(state, num_iterations, now - began, done)))
-            if state.iteration in preview_at:
-                if preview is not None:
-                    rows.append((state.iteration, preview(state)))
-                figure_handle.update(_training_figure(state.losses, num_iterations, rows))
+            if preview is not None and state.iteration in preview_at:
+                rows.append((state.iteration, preview(state)))
+            if state.iteration in preview_at or now - figure_drawn > 5:
+                figure_drawn = now
+                figure = _training_figure(state.losses, num_iterations, rows)
+                figure_handle.update(figure, metadata={"image/png": {"alt": "The loss, and samples on the way"}})
     except KeyboardInterrupt:
-        reached = 0 if state is None else state.iteration
-        print(f"Stopped at iteration {reached}. Nothing is lost: run this cell again and it goes on.")
+        reached = "before the first iteration" if state is None else f"at iteration {state.iteration}"
+        print(f"Stopped {reached}. Nothing is lost: run this cell again and it goes on.")
+        return
+    if state is None:
+        print(f"This run has done its {num_iterations:,} iterations already: make a new TrainingState to start afresh.")
 
 
 def _bar(state: TrainingState, num_iterations: int, seconds: float, done: int) -> str:

@@ -23,7 +23,8 @@ class Profile:
     def __str__(self) -> str:
         if self.device.type == "cuda":
             return f"{self.name} profile, on {torch.cuda.get_device_name(self.device)}"
-        return f"{self.name} profile, on {torch.get_num_threads()} CPU cores"
+        cores = torch.get_num_threads()
+        return f"{self.name} profile, on {cores} CPU core{'s' if cores > 1 else ''}"
 
 
 def choose_profile() -> Profile:

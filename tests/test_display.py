@@ -250,8 +250,8 @@ def test_all_that_a_watched_run_shows_can_be_stored_in_a_notebook(watched):
     assert json.dumps([[output.data, output.metadata] for output in outputs])
 
 
-@pytest.mark.parametrize("num_previews, expected", [(1, [4]), (2, [2, 4]), (20, [1, 2, 3, 4])])
-def test_previews_are_evenly_spread_and_the_last_is_at_the_end(num_previews, expected):
+@pytest.mark.parametrize("num_previews, expected", [(1, [4]), (2, [2, 4]), (20, [1, 2, 4])])
+def test_previews_come_at_the_end_halfway_a_quarter_of_the_way_and_so_on(num_previews, expected):
     run = Run()
     outputs, _ = run.watch(preview=run.preview, num_previews=num_previews)
     assert run.previewed == expected and len(alts(outputs)) == len(expected)
@@ -277,7 +277,12 @@ def test_stopping_before_the_first_iteration_is_peaceful_too():
         yield
 
     _, text = watch(interrupted(), 5)
-    assert "Stopped at iteration 0" in text
+    assert "Stopped before the first iteration" in text
+
+
+def test_watching_a_finished_run_says_that_it_is_done():
+    _, text = watch(iter(()), 5)
+    assert "has done its 5 iterations already" in text
 
 
 def test_another_error_in_a_watched_run_is_not_swallowed():
