@@ -20,6 +20,7 @@ PYTHON = VENV / ("Scripts/python.exe" if sys.platform == "win32" else "bin/pytho
 STAMP = VENV / "course-stamp"
 # torch for Linux on x86 brings NVIDIA's libraries: 6 GB installed, 3 GB of downloads beside them for a while.
 GIGABYTES_NEEDED = 10 if sys.platform == "linux" and platform.machine() == "x86_64" else 4
+PIP_FAILED = "pip could not get what the course needs (its message is above); with a network, run make setup again."
 MATCHING = "import torch, torchvision; print(torch.__version__, torchvision.__version__)"
 
 
@@ -39,8 +40,9 @@ def main() -> None:
         make_venv()
     else:
         check_installed()
-    check_plan()
-    pip("install", "--editable", ".[lab,test]", "--constraint", "constraints.txt")
+    pins = plan_versions()
+    if pip("install", "--editable", ".[lab,test]", *pins).returncode:
+        stop(PIP_FAILED)
     check_installed()
     STAMP.write_text(fingerprint())
     print(f"Ready after {time.monotonic() - began:.0f} seconds.", flush=True)
@@ -72,19 +74,29 @@ def make_venv() -> None:
         stop(f"this Python could not make .venv ({error}); on Debian and Ubuntu, first: sudo apt install python3-venv")
 
 
-def check_plan() -> None:
-    """Asks pip what it would install, which takes seconds, and stops if torch and torchvision are of two builds."""
-    request = ["--no-deps", "torch", "torchvision", "--constraint", "constraints.txt"]
-    result = pip("install", "--dry-run", "--quiet", "--report", "-", *request, capture=True)
-    plan = {item["metadata"]["name"]: item["metadata"]["version"] for item in json.loads(result)["install"]}
-    if "torch" not in plan or "torchvision" not in plan:
-        return  # one of them is installed already, and check_installed has the last word
-    builds = {plan[name].partition("+")[2] for name in ("torch", "torchvision")}
+def plan_versions() -> list[str]:
+    """Asks pip which torch it would install, which takes seconds, and returns the options that choose the versions.
+
+    These are the tested versions, or, where they cannot be had, the newest that pyproject.toml allows. Stops if torch
+    and torchvision would be of two builds.
+    """
+    pins = ["--constraint", "constraints.txt"]
+    request = ["install", "--dry-run", "--quiet", "--report", "-", "--no-deps", "torch", "torchvision"]
+    answer = pip(*request, *pins, stdout=subprocess.PIPE)
+    if answer.returncode:
+        print("The versions that were tested are not to be had here. Trying the newest ones.", flush=True)
+        pins = []
+        answer = pip(*request, stdout=subprocess.PIPE)
+    if answer.returncode:
+        stop(PIP_FAILED)
+    plan = {item["metadata"]["name"]: item["metadata"]["version"] for item in json.loads(answer.stdout)["install"]}
+    builds = {plan[name].partition("+")[2] for name in ("torch", "torchvision") if name in plan}
     if len(builds) > 1:
         stop(
             f"pip would install torch {plan['torch']} with torchvision {plan['torchvision']}, two builds that do not "
             "work together: take the odd one out of pip's find-links or extra index (pip config list shows them)."
         )
+    return pins
 
 
 def check_installed() -> None:
@@ -99,12 +111,9 @@ def check_installed() -> None:
         )
 
 
-def pip(*arguments: str, capture: bool = False) -> str:
+def pip(*arguments: str, **options) -> subprocess.CompletedProcess:
     command = [PYTHON, "-m", "pip", "--disable-pip-version-check", *arguments]
-    result = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE if capture else None)
-    if result.returncode:
-        stop("pip could not get what the course needs (its message is above); with a network, run make setup again.")
-    return result.stdout
+    return subprocess.run(command, cwd=ROOT, text=True, **options)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ class Machine:
         self.plan = {"torch": "2.9.0", "torchvision": "0.24.0"}  # what pip would install
         self.import_error = ""  # what importing torch and torchvision together says
         self.pip_fails = False
+        self.pins_fail = False  # the tested versions are not to be had
         self.commands: list[list[str]] = []
         monkeypatch.setattr(setup.subprocess, "run", self.answer)
         monkeypatch.setattr(setup.venv, "create", self.make_venv)
@@ -47,7 +48,7 @@ class Machine:
         self.commands.append(words)
         if self.setup.MATCHING in words:
             return subprocess.CompletedProcess(words, bool(self.import_error), stdout="", stderr=self.import_error)
-        if self.pip_fails:
+        if self.pip_fails or (self.pins_fail and "constraints.txt" in words):
             return subprocess.CompletedProcess(words, 1, stdout="")
         if "--dry-run" in words:
             plan = [{"metadata": {"name": name, "version": version}} for name, version in self.plan.items()]
@@ -202,4 +203,11 @@ def test_a_pair_that_does_not_match_after_the_download_is_not_called_ready(setup
 def test_a_pip_that_fails_is_one_sentence(setup, machine):
     machine.pip_fails = True
     assert "pip could not get what the course needs" in reason_of_stopping(setup)
-    assert len(machine.commands) == 1  # the plan, which takes seconds
+    assert not any("--editable" in words for words in machine.commands)  # only the plan was asked for
+
+
+def test_where_the_tested_versions_cannot_be_had_the_newest_are_taken(setup, machine, capsys):
+    machine.pins_fail = True
+    setup.main()
+    assert "constraints.txt" not in machine.commands[-2] and ".[lab,test]" in machine.commands[-2]
+    assert "Trying the newest ones" in capsys.readouterr().out and setup.STAMP.exists()
