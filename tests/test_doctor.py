@@ -152,9 +152,11 @@ def test_the_shipped_files_are_all_in_the_list():
 
 def test_checkpoints_are_listed_by_name(machine):
     assert "none yet" in findings()["checkpoints"].found
-    for name in ("b", "a"):
-        (machine / "data" / f"{name}.safetensors").touch()
-    assert findings()["checkpoints"].found == "a.safetensors, b.safetensors"
+    (machine / "build").mkdir()
+    for name in ("data/b", "data/a", "build/digits"):
+        (machine / f"{name}.safetensors").touch()
+    found = "build/digits.safetensors, data/a.safetensors, data/b.safetensors"
+    assert findings()["checkpoints"].found == found
 
 
 def test_without_notebooks_the_doctor_wants_a_clone_and_does_not_measure_the_speed(machine, monkeypatch):
