@@ -1,5 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
+FIRST := notebooks/01_sampling_from_a_gaussian.ipynb
 # JupyterLab refuses to run as root, as in a container, unless told.
 LABFLAGS ?= $(if $(filter 0,$(shell id -u)),--allow-root)
 
@@ -12,7 +13,7 @@ setup:  ## the environment, in .venv (does nothing when it is ready)
 	@$(PYTHON) .ci/setup.py
 
 lab: setup  ## opens JupyterLab on notebook 01
-	JUPYTER_PREFER_ENV_PATH=1 $(BIN)/jupyter lab $(LABFLAGS) notebooks/01_sampling_from_a_gaussian.ipynb
+	JUPYTER_PREFER_ENV_PATH=1 $(BIN)/jupyter lab $(LABFLAGS) --LabApp.default_url=/lab/tree/$(FIRST)
 
 test: unit nbval  ## every test: first the package, then every notebook
 

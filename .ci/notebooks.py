@@ -160,7 +160,7 @@ def write_gallery() -> None:
     style += "img{height:200px;max-width:100%;object-fit:contain;border:1px solid #ddd}"
     (BUILD / "index.html").write_text(
         f'<!doctype html><meta charset="utf-8"><title>The course</title><style>{style}</style>'
-        f"<h1>The course, as this machine ran it</h1>{''.join(sections)}",
+        f"<h1>The course, as this machine ran it</h1><p>Formulas in these pages need a network.</p>{''.join(sections)}",
         encoding="utf-8",
     )
 

@@ -45,7 +45,7 @@ def main() -> None:
         stop(PIP_FAILED)
     check_installed()
     STAMP.write_text(fingerprint())
-    print(f"Ready after {time.monotonic() - began:.0f} seconds.", flush=True)
+    print(f"Ready after {time.monotonic() - began:.0f} seconds. To start: make lab", flush=True)
 
 
 def stop(reason: str) -> None:

@@ -88,6 +88,8 @@ def train(
         raise
     save()
     click.echo(f"{checkpoint} holds iteration {state.iteration}. Look: python -m ddpm_core sample {checkpoint}")
+    if state.iteration < iterations:
+        click.echo(f"Go on: python -m ddpm_core train {checkpoint} --resume")
 
 
 @main.command()

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ddpm_core.errors import describe
 from ddpm_core.schedule import NoiseSchedule
 from ddpm_core.training import TrainingState
 from ddpm_core.unet import UNet
@@ -81,6 +82,8 @@ def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> Che
 
 def resume_training(state: TrainingState, checkpoint: Checkpoint) -> None:
     """Moves a fresh state to where the saved run was. Raises CheckpointError where the model is another one."""
+    if not isinstance(checkpoint, Checkpoint):
+        raise TypeError(f"checkpoint must be what load_checkpoint returns; got {describe(checkpoint)}")
     if checkpoint.training is None:
         raise CheckpointError("this checkpoint holds a model to sample from, without its training; it cannot go on")
     if state.model.config != checkpoint.model.config:

@@ -4,6 +4,7 @@ import inspect
 import io
 import math
 import time
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
 
@@ -203,15 +204,19 @@ def draw_unet(shapes: dict[str, tuple[int, int, int]]) -> None:
     show_figure(figure, alt=f"U-Net: {', '.join(f'{name} {shape}' for name, shape in shapes.items())}")
 
 
+_previews: "weakref.WeakKeyDictionary[TrainingState, dict[int, Tensor]]" = weakref.WeakKeyDictionary()
+
+
 def watch(
     run: Iterable[TrainingState],
+    state: TrainingState,
     num_iterations: int,
     preview: Callable[[TrainingState], Tensor] | None = None,
     num_previews: int = 6,
 ) -> None:
     """Iterates a training run to its end with a progress bar, a live loss curve and samples on the way.
 
-    run:     what train() returns
+    run:     what train(state, ...) returns
     preview: state -> pictures (N, C, H, W) in [-1, 1], called num_previews times: at the end, halfway, a quarter of the
              way and so on, as most is learnt early
 
@@ -219,29 +224,34 @@ def watch(
     """
     bar, figure_handle = display(HTML(""), display_id=True), display(HTML(""), display_id=True)
     preview_at = {max(1, round(num_iterations / 2**i)) for i in range(num_previews)}
-    rows: list[tuple[int, Tensor]] = []
-    state, first_iteration = None, None
+    rows = _previews.setdefault(state, {})  # kept with the state, so that a run that goes on shows its beginning, too
+    first_iteration, drawn_iteration = state.iteration, None
     began = bar_drawn = figure_drawn = time.perf_counter()
+
+    def draw_figure() -> int:
+        figure = _training_figure(state.losses, num_iterations, sorted(rows.items()))
+        figure_handle.update(figure, metadata={"image/png": {"alt": "The loss, and samples on the way"}})
+        return state.iteration
+
     try:
-        for state in run:
-            first_iteration = state.iteration if first_iteration is None else first_iteration
+        for _ in run:
             now = time.perf_counter()
             if now - bar_drawn > 0.5 or state.iteration == num_iterations:
                 bar_drawn = now
-                done = state.iteration - first_iteration + 1
-                bar.update(HTML(_bar(state, num_iterations, now - began, done)))
-            if preview is not None and state.iteration in preview_at:
-                rows.append((state.iteration, preview(state)))
-            if state.iteration in preview_at or now - figure_drawn > 5:
-                figure_drawn = now
-                figure = _training_figure(state.losses, num_iterations, rows)
-                figure_handle.update(figure, metadata={"image/png": {"alt": "The loss, and samples on the way"}})
+                bar.update(HTML(_bar(state, num_iterations, now - began, state.iteration - first_iteration)))
+            is_due = any(max(rows, default=0) < iteration <= state.iteration for iteration in preview_at)
+            if preview is not None and is_due:
+                rows[state.iteration] = preview(state)
+                drawn_iteration = draw_figure()
+            elif now - figure_drawn > 5:
+                figure_drawn, drawn_iteration = now, draw_figure()
     except KeyboardInterrupt:
-        reached = "before the first iteration" if state is None else f"at iteration {state.iteration}"
-        print(f"Stopped {reached}. Nothing is lost: run this cell again and it goes on.")
-        return
-    if state is None:
-        print(f"This run has done its {num_iterations:,} iterations already: make a new TrainingState to start afresh.")
+        print(f"Stopped at iteration {state.iteration}. Nothing is lost: run this cell again and it goes on.")
+    else:
+        if state.iteration == first_iteration:
+            print(f"This run has done its {num_iterations:,} iterations: for another one, make a new TrainingState.")
+    if state.losses and drawn_iteration != state.iteration:
+        draw_figure()
 
 
 def _bar(state: TrainingState, num_iterations: int, seconds: float, done: int) -> str:

@@ -30,5 +30,5 @@ def check_pictures(pictures: object, name: str = "pictures") -> None:
         )
     low, high = pictures.min().item(), pictures.max().item()
     if not (low >= -1 and high <= 1):  # written so that NaN fails too
-        hint = f" For values 0..1: {name} * 2 - 1" if low >= 0 else ""
+        hint = f" For values 0..255: {name} / 127.5 - 1" if low >= 0 and high > 2 else ""
         raise ValueError(f"{name} must lie in [-1, 1]; these go from {low:.4g} to {high:.4g}.{hint}")

@@ -45,7 +45,7 @@ def _check_floats(**pictures: Tensor) -> None:
     """Both tensors are floating point and of one shape; the keyword is the name that the message gives."""
     for name, value in pictures.items():
         if not isinstance(value, Tensor) or not value.is_floating_point():
-            hint = " (turn 0..255 into -1..1 first: x.float() / 127.5 - 1)" if getattr(value, "ndim", 0) else ""
+            hint = " (turn 0..255 into -1..1 first: x.float() / 127.5 - 1)" if getattr(value, "ndim", 0) > 1 else ""
             raise TypeError(f"{name} must be a tensor of floats; got {describe(value)}{hint}")
     (name_a, a), (name_b, b) = pictures.items()
     if a.shape != b.shape:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from ddpm_core.errors import check_eps_hat
+from ddpm_core.errors import check_eps_hat, describe
 from ddpm_core.process import posterior, predict_x_0
 from ddpm_core.schedule import NoiseSchedule
 
@@ -31,6 +31,12 @@ def sample(
     """
     if not isinstance(x_T, Tensor) or not x_T.is_floating_point() or x_T.ndim < 2:
         raise ValueError("x_T must be a batch of noise, such as torch.randn(16, 1, 8, 8): a tensor of floats (B, ...)")
+    if not callable(eps_model):
+        hint = ": pass its ema_model" if hasattr(eps_model, "ema_model") else ""
+        hint = hint or (": pass its model" if hasattr(eps_model, "model") else "")
+        raise TypeError(f"eps_model must be callable, eps_model(x_t, t); got a {type(eps_model).__name__}{hint}")
+    if not isinstance(schedule, NoiseSchedule):
+        raise TypeError(f"schedule must be a NoiseSchedule, such as NoiseSchedule(betas); got {describe(schedule)}")
     schedule = schedule.to(x_T.device)
     short_schedule, timesteps = schedule.respaced(len(schedule) if num_steps is None else num_steps)
     x_t = x_T

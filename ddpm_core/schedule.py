@@ -76,7 +76,10 @@ class NoiseSchedule:
         Raises TypeError or ValueError where t is not that.
         """
         if not isinstance(t, Tensor) or t.dtype != torch.long:
-            raise TypeError(f"t must be a tensor of whole numbers (dtype torch.long); got {describe(t)}")
+            raise TypeError(
+                f"t must be a tensor of whole numbers (dtype torch.long), such as torch.full(({len(x)},), 5); "
+                f"got {describe(t)}"
+            )
         if t.ndim != 1 or len(t) != len(x):
             raise ValueError(
                 f"t must hold one step number for each of the {len(x)} pictures, shape ({len(x)},); "

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import warnings
 from collections.abc import Callable, Iterator
 
 import torch
@@ -99,6 +100,10 @@ def train(
     its last good weights.
     """
     check_pictures(pictures)
+    if pictures.min() >= 0:
+        warnings.warn("no value of pictures is below 0; if they are in [0, 1]: pictures * 2 - 1", stacklevel=2)
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size must be a whole number, 1 or more; got {batch_size!r}")
     model, optimizer, generator = state.model, state.optimizer, state.generator
     pictures, schedule = pictures.to(state.device), schedule.to(state.device)
     last_good = copy.deepcopy(state.state_dict())

@@ -151,8 +151,9 @@ class UNet(nn.Module):
             raise ValueError(f"x_t has {x_t.shape[1]} channels, but this U-Net was made for in_channels={in_channels}")
         multiple = 2 ** (levels - 1)
         if x_t.shape[2] % multiple or x_t.shape[3] % multiple:
+            times = {1: "once", 2: "twice"}.get(levels - 1, f"{levels - 1} times")
             raise ValueError(
-                f"pictures of {x_t.shape[2]}x{x_t.shape[3]} cannot be halved {levels - 1} times: with {levels} levels "
+                f"pictures of {x_t.shape[2]}x{x_t.shape[3]} cannot be halved {times}: with {levels} levels "
                 f"height and width must be multiples of {multiple}"
             )
         if not isinstance(t, Tensor) or t.dtype != torch.long or t.shape != x_t.shape[:1]:
@@ -187,7 +188,11 @@ def zero_init(layer: nn.Conv2d) -> nn.Conv2d:
 
 
 def _check_widths(channels: tuple[int, ...], attention_levels: tuple[int, ...]) -> None:
-    if not channels or any(not isinstance(c, int) or c < 8 or c % 8 for c in channels):
+    if (
+        not isinstance(channels, (tuple, list))
+        or not channels
+        or any(not isinstance(c, int) or c < 8 or c % 8 for c in channels)
+    ):
         raise ValueError(f"channels must be multiples of 8, one a level, such as (32, 64); got {channels!r}")
     unknown = [level for level in attention_levels if not 0 <= level < len(channels)]
     if unknown:

@@ -23,6 +23,8 @@ MAY_IMPORT = {
     "training": {"errors", "schedule", "process"},
     "sampling": {"errors", "schedule", "process"},
     "unet": {"errors"},
+    "text": {"errors"},
+    "guidance": {"errors"},
     "data": {"errors"},
     "evaluation": {"errors", "schedule", "process", "data"},
     "checkpoint": {"errors", "schedule", "training", "unet"},
@@ -31,7 +33,7 @@ MAY_IMPORT = {
     "__init__": None,  # anything
     "__main__": None,
 }
-MATHS = ["schedule", "process", "training", "sampling", "unet", "errors"]
+MATHS = ["schedule", "process", "training", "sampling", "unet", "text", "guidance", "errors"]
 FOLDERS = {".ci", "data", "ddpm_core", "notebooks", "tests"}
 PAPERS = {"CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md"}
 TOOLS = {".gitignore", "Makefile", "constraints.txt", "environment.yml", "pyproject.toml"}

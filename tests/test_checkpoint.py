@@ -244,3 +244,8 @@ def test_a_checkpoint_loads_on_the_device_that_is_asked_for(state, training, sch
     checkpoint = load_checkpoint(path, "cuda")
     assert checkpoint.schedule.betas.device.type == "cuda"
     assert next(checkpoint.model.parameters()).device.type == "cuda"
+
+
+def test_resuming_from_an_address_instead_of_a_checkpoint_is_named():
+    with pytest.raises(TypeError, match="checkpoint must be what load_checkpoint returns; got 'digits"):
+        resume_training(TrainingState(UNet(1, (8,))), "digits.safetensors")

@@ -184,11 +184,11 @@ def test_the_source_of_a_class_is_shown_highlighted():
     assert 'class="highlight"' in page and ">UNet<" in page and "x_t (B, in_channels, H, W) floats" in page
 
 
-def watch(run, num_iterations: int, **options) -> tuple[list, str]:
+def watch(run, state, num_iterations: int, **options) -> tuple[list, str]:
     """What watching displays, and what it prints."""
     with capture_output() as captured:
         try:
-            display.watch(run, num_iterations, **options)
+            display.watch(run, state, num_iterations, **options)
         except KeyboardInterrupt:  # or it would stop pytest itself
             pytest.fail("the stop button was not handled")
     return captured.outputs, captured.stdout + captured.stderr
@@ -213,7 +213,7 @@ class Run:
         """Watches the run to its end, from where it is."""
         pictures, schedule = torch.zeros(8, 1, 8, 8), NoiseSchedule(cosine_betas(10))
         run = train(self.state, schedule, pictures, self.num_iterations, 4)
-        return watch(run, self.num_iterations, **options)
+        return watch(run, self.state, self.num_iterations, **options)
 
 
 @pytest.fixture(scope="module")
@@ -269,6 +269,15 @@ def test_stopping_keeps_the_state_says_where_it_is_and_the_next_call_goes_on():
     assert text.strip() == "Stopped at iteration 2. Nothing is lost: run this cell again and it goes on."
     _, text = run.watch(preview=run.preview, num_previews=2)
     assert run.state.iteration == 4 and text == ""
+    assert run.previewed == [3, 4]  # the one that was interrupted is made up for at once
+
+
+def test_a_run_that_goes_on_shows_the_pictures_from_before_it_stopped():
+    run = Run(stop_at=4)
+    for _ in range(2):
+        run.watch(preview=run.preview, num_previews=20)
+    assert run.previewed == [1, 2]  # nothing was left to do after iteration 4
+    assert list(display._previews[run.state]) == [1, 2]
 
 
 def test_stopping_before_the_first_iteration_is_peaceful_too():
@@ -276,13 +285,16 @@ def test_stopping_before_the_first_iteration_is_peaceful_too():
         raise KeyboardInterrupt
         yield
 
-    _, text = watch(interrupted(), 5)
-    assert "Stopped before the first iteration" in text
+    _, text = watch(interrupted(), Run().state, 5)
+    assert "Stopped at iteration 0" in text
 
 
 def test_watching_a_finished_run_says_that_it_is_done():
-    _, text = watch(iter(()), 5)
-    assert "has done its 5 iterations already" in text
+    run = Run()
+    run.watch(preview=run.preview, num_previews=2)
+    outputs, text = run.watch(preview=run.preview, num_previews=2)
+    assert "has done its 4 iterations" in text and run.previewed == [2, 4]
+    assert len(alts(outputs)) == 1  # the figure is drawn again
 
 
 def test_another_error_in_a_watched_run_is_not_swallowed():

@@ -5,7 +5,7 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
-from ddpm_core import NoiseSchedule, UNet, cosine_betas, linear_betas, sample
+from ddpm_core import Checkpoint, NoiseSchedule, TrainingState, UNet, cosine_betas, linear_betas, sample
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -150,3 +150,23 @@ def test_a_start_that_is_not_a_batch_of_noise_is_refused(schedule, x_T):
 def test_a_schedule_on_another_device_follows_the_noise(schedule):
     *_, x_0 = sample(lambda x_t, t: x_t * 0.1, schedule, noise(2, 1, 4, 4).cuda(), num_steps=5)
     assert x_0.device.type == "cuda"
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (TrainingState(UNet(1, (8,))), r"eps_model must be callable, .* got a TrainingState: pass its ema_model"),
+        (Checkpoint(UNet(1, (8,)), None), r"eps_model must be callable, .* got a Checkpoint: pass its model"),
+        ("unet", r"eps_model must be callable, eps_model\(x_t, t\); got a str$"),
+    ],
+)
+def test_what_is_no_noise_predictor_is_named(wrong, message, schedule):
+    with pytest.raises(TypeError, match=message):
+        next(sample(wrong, schedule, torch.randn(2, 1, 8, 8)))
+
+
+def test_betas_instead_of_a_schedule_are_named(schedule):
+    with pytest.raises(
+        TypeError, match=r"schedule must be a NoiseSchedule, such as NoiseSchedule\(betas\); got float32"
+    ):
+        next(sample(UNet(1, (8,)), schedule.betas, torch.randn(2, 1, 8, 8)))

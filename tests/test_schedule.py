@@ -135,7 +135,11 @@ def test_betas_that_make_no_schedule_are_refused(betas, message):
     [
         (5, TypeError, r"t must be a tensor of whole numbers .*got 5 \(int\)"),
         (torch.tensor([1.0, 2.0]), TypeError, "t must be a tensor of whole numbers .*got float32"),
-        (torch.tensor([1, 2], dtype=torch.int32), TypeError, r"dtype torch.long\); got int32"),
+        (
+            torch.tensor([1, 2], dtype=torch.int32),
+            TypeError,
+            r"dtype torch.long\), such as torch.full\(\(2,\), 5\); got int32",
+        ),
         (torch.tensor([1, 2, 3]), ValueError, r"t must hold one step number .* 2 pictures.*got shape \(3,\)"),
         (torch.tensor(1), ValueError, r"t must hold one step number .* 2 pictures.*got shape \(\)"),
         (torch.tensor([0, 100]), ValueError, "t must lie between 0 and 99 .*counted from 0.*got 0 to 100"),

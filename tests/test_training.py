@@ -235,15 +235,15 @@ def test_an_absurd_learning_rate_is_named_and_a_smaller_one_goes_on_from_there(n
     "spoil, error, message",
     [
         (lambda x: x * 2, ValueError, r"pictures must lie in \[-1, 1\]; these go from -2 to 2\.$"),
-        (lambda x: (x + 1) / 2 * 255, ValueError, r"pictures must lie in \[-1, 1\]; these go from 0 to 255"),
-        (lambda x: x + 1, ValueError, r"these go from 0 to 2\. For values 0..1: pictures \* 2 - 1"),
+        (lambda x: (x + 1) / 2 * 255, ValueError, r"these go from 0 to 255\. For values 0..255: pictures / 127.5 - 1$"),
+        (lambda x: x + 1, ValueError, r"pictures must lie in \[-1, 1\]; these go from 0 to 2\.$"),
         (lambda x: x * torch.nan, ValueError, r"pictures must lie in \[-1, 1\]; these go from nan to nan"),
         (lambda x: x.to(torch.uint8), TypeError, r"pictures must be floats in \[-1, 1\]; got uint8 .*/ 127.5 - 1"),
         (lambda x: x[0], ValueError, r"pictures must be a tensor of pictures, \(N, C, H, W\); got .*\(1, 8, 8\)"),
         (lambda x: x[:0], ValueError, r"pictures must be a tensor of pictures, \(N, C, H, W\); got .*\(0, 1, 8, 8\)"),
         (lambda x: x.numpy(), ValueError, r"pictures must be a tensor of pictures, \(N, C, H, W\); got .*ndarray"),
         (lambda x: x.expand(-1, 3, 8, 8), ValueError, "x_t has 3 channels, .* in_channels=1"),
-        (lambda x: F.pad(x, (0, 1)), ValueError, "pictures of 8x9 cannot be halved 1 times"),
+        (lambda x: F.pad(x, (0, 1)), ValueError, "pictures of 8x9 cannot be halved once"),
     ],
 )
 def test_pictures_that_do_not_fit_are_refused(new_run, digits, schedule, spoil, error, message):
@@ -262,3 +262,16 @@ def test_a_network_that_returns_something_else_is_refused(digits, schedule, retu
 def test_pictures_and_schedule_follow_the_model_to_its_device(digits, schedule):
     state = TrainingState(UNet(1, (8, 8)).cuda())
     assert len(finish(train(state, schedule, digits, 3, **FAST))) == 3
+
+
+def test_pictures_between_0_and_1_are_trained_on_with_a_warning(digits, schedule):
+    state = TrainingState(UNet(1, (8,)))
+    with pytest.warns(UserWarning, match=r"no value of pictures is below 0; if they are in \[0, 1\]"):
+        next(train(state, schedule, (digits + 1) / 2, 1))
+    assert state.iteration == 1
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 2.5])
+def test_a_batch_size_that_is_no_whole_number_is_refused(batch_size, digits, schedule):
+    with pytest.raises(ValueError, match="batch_size must be a whole number, 1 or more; got"):
+        next(train(TrainingState(UNet(1, (8,))), schedule, digits, 1, batch_size))

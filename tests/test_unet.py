@@ -209,8 +209,8 @@ def test_attention_on_a_level_that_is_not_there_is_refused(attention_levels):
 @pytest.mark.parametrize(
     "x_t, message",
     [
-        (torch.zeros(2, 1, 8, 6), "pictures of 8x6 cannot be halved 2 times: with 3 levels .* multiples of 4"),
-        (torch.zeros(2, 1, 7, 8), "pictures of 7x8 cannot be halved 2 times: with 3 levels .* multiples of 4"),
+        (torch.zeros(2, 1, 8, 6), "pictures of 8x6 cannot be halved twice: with 3 levels .* multiples of 4"),
+        (torch.zeros(2, 1, 7, 8), "pictures of 7x8 cannot be halved twice: with 3 levels .* multiples of 4"),
         (torch.zeros(2, 3, 8, 8), "x_t has 3 channels, but this U-Net was made for in_channels=1"),
         (torch.zeros(1, 8, 8), r"x_t must be pictures, a tensor of floats \(B, 1, H, W\); got float32 .*\(1, 8, 8\)"),
         (torch.zeros(2, 1, 8, 8).byte(), r"x_t must be pictures, a tensor of floats .*; got uint8"),
@@ -226,3 +226,8 @@ def test_a_picture_that_does_not_fit_is_refused(x_t, message):
 def test_steps_that_do_not_fit_the_pictures_are_refused(t):
     with pytest.raises(ValueError, match=r"t must be a long tensor of shape \(2,\), one step a picture; got "):
         UNet(1, (8,))(torch.zeros(2, 1, 8, 8), t)
+
+
+def test_one_number_instead_of_the_widths_is_refused():
+    with pytest.raises(ValueError, match=r"channels must be multiples of 8, one a level, such as \(32, 64\); got 32"):
+        UNet(1, 32)

@@ -1,0 +1,101 @@
+import pytest
+import torch
+
+from ddpm_core.text import START, TextEncoder, Tokenizer, padding_mask, split_words
+
+CAPTIONS = ["a red seven", "红色的七", "the digit seven in blue"]
+
+
+@pytest.fixture
+def tokenizer() -> Tokenizer:
+    return Tokenizer.from_captions(CAPTIONS)
+
+
+@pytest.fixture
+def encoder(tokenizer) -> TextEncoder:
+    torch.manual_seed(0)
+    return TextEncoder(len(tokenizer), tokenizer.max_length, dim=16).eval()
+
+
+@pytest.mark.parametrize(
+    "caption, words",
+    [
+        ("A red seven.", ["a", "red", "seven"]),
+        ("红色的七", ["红", "色", "的", "七"]),
+        ("Red七, red!", ["red", "七", "red"]),
+        ("it's T-shirt 42", ["it's", "t", "shirt", "42"]),
+        ("", []),
+        ("?!…", []),
+    ],
+)
+def test_a_token_is_an_english_word_or_a_chinese_character(caption, words):
+    assert split_words(caption) == words
+
+
+def test_a_row_is_the_start_then_the_words_then_padding(tokenizer):
+    row = tokenizer(["a red seven"])[0].tolist()
+    assert tokenizer.max_length == 6 and row[0] == START and row[4:] == [0, 0]
+    assert [tokenizer.words[number - 2] for number in row[1:4]] == ["a", "red", "seven"]
+
+
+def test_every_word_has_an_id_of_its_own_below_the_length(tokenizer):
+    ids = sorted(tokenizer.ids.values())
+    assert ids == list(range(2, len(tokenizer)))
+
+
+def test_a_tokenizer_is_its_words_and_its_length(tokenizer):
+    again = Tokenizer(tokenizer.words, tokenizer.max_length)
+    assert torch.equal(again(CAPTIONS), tokenizer(CAPTIONS))
+
+
+def test_the_empty_caption_is_a_row_of_its_own(tokenizer):
+    assert tokenizer([""])[0].tolist() == [START, 0, 0, 0, 0, 0]
+
+
+def test_unknown_words_are_named_once_and_left_out(tokenizer):
+    assert tokenizer.unknown_words("a green seven, green 猫") == ["green", "猫"]
+    assert torch.equal(tokenizer(["a green red seven"]), tokenizer(["a red seven"]))
+
+
+def test_slips_are_named(tokenizer):
+    with pytest.raises(TypeError, match=r"must be a list of captions, such as \['a red seven'\]"):
+        tokenizer("a red seven")
+    with pytest.raises(ValueError, match="'a a a a a a' has 6 words, and this model reads 5"):
+        tokenizer(["a a a a a a"])
+    with pytest.raises(TypeError, match="a caption must be a string; got 7"):
+        tokenizer([7])
+    with pytest.raises(ValueError, match="no words to learn"):
+        Tokenizer.from_captions(["", "!"])
+    with pytest.raises(ValueError, match="different from one another"):
+        Tokenizer(["a", "a"], 4)
+
+
+def test_a_captions_vectors_do_not_depend_on_the_rest_of_the_batch(tokenizer, encoder):
+    tokens = tokenizer(CAPTIONS)
+    alone = torch.cat([encoder(row[None]) for row in tokens])
+    torch.testing.assert_close(encoder(tokens), alone, rtol=0, atol=1e-6)
+
+
+def test_a_captions_vectors_do_not_depend_on_its_padding(tokenizer, encoder):
+    tokens = tokenizer(["a red seven"])
+    torch.testing.assert_close(encoder(tokens)[:, :4], encoder(tokens[:, :4]), rtol=0, atol=1e-6)
+
+
+def test_the_order_of_the_words_counts(tokenizer, encoder):
+    one, other = encoder(tokenizer(["red seven", "seven red"]))
+    assert (one[0] - other[0]).abs().max() > 1e-4
+
+
+def test_every_weight_learns(tokenizer, encoder):
+    encoder(tokenizer(CAPTIONS)).square().sum().backward()
+    assert all(weight.grad is not None for weight in encoder.parameters())
+
+
+def test_the_mask_is_true_at_the_padding(tokenizer):
+    assert padding_mask(tokenizer(["red seven"])).tolist() == [[False] * 3 + [True] * 3]
+
+
+@pytest.mark.parametrize("tokens", [torch.zeros(2, 3), torch.zeros(3, dtype=torch.long), [[1, 2]]])
+def test_what_is_not_token_ids_is_refused(tokens, encoder):
+    with pytest.raises(ValueError, match="tokens must be long"):
+        encoder(tokens)
