@@ -50,7 +50,7 @@ def training_rate(num_iterations: int = 15) -> float:
     """Pictures a second that this machine trains on, with notebook 04's network on 8x8 digits (1-2 s on a CPU)."""
     profile, batch_size = choose_profile(), 128
     torch.manual_seed(0)
-    pictures, schedule = torch.rand(1000, 1, 8, 8), NoiseSchedule(cosine_betas(200))  # any pictures take as long
+    pictures, schedule = 2 * torch.rand(1000, 1, 8, 8) - 1, NoiseSchedule(cosine_betas(200))
     state = TrainingState(UNet(1, (32, 32)).to(profile.device))
     ticks = []
     for _ in train(state, schedule, pictures, num_iterations, batch_size):

@@ -47,16 +47,16 @@ def loss_by_timestep(
     eps_model: Callable[[Tensor, Tensor], Tensor],
     schedule: NoiseSchedule,
     pictures: Tensor,
-    num_timesteps: int = 10,
+    num_points: int = 10,
     seed: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Mean squared error of the predicted noise at num_timesteps evenly spread steps: (steps, losses), both (n,).
+    """Mean squared error of the predicted noise at num_points evenly spread steps: (steps, losses), both (n,).
 
     pictures: (N, C, H, W) in [-1, 1], on the network's device. The same seed gives every network the same noise.
     """
     check_pictures(pictures)
     generator = torch.Generator(pictures.device).manual_seed(seed)
-    steps = torch.linspace(0, len(schedule) - 1, num_timesteps).round().long()
+    steps = torch.linspace(0, len(schedule) - 1, num_points).round().long()
     losses = []
     for step in steps.tolist():
         t = torch.full((len(pictures),), step, device=pictures.device)
