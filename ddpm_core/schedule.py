@@ -6,6 +6,7 @@ Steps are counted from 0 in code: t = 0 here is t = 1 in the DDPM paper (Ho et a
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ddpm_core.errors import describe
@@ -56,7 +57,7 @@ class NoiseSchedule:
     @property
     def alpha_bars_prev(self) -> Tensor:
         """alpha_bars one step earlier, (T,). Before step 0 nothing has been added, so the first value is 1."""
-        return torch.cat([self.alpha_bars.new_ones(1), self.alpha_bars[:-1]])
+        return F.pad(self.alpha_bars[:-1], (1, 0), value=1.0)
 
     def __len__(self) -> int:
         return len(self.betas)
@@ -85,10 +86,11 @@ class NoiseSchedule:
                 f"t must hold one step number for each of the {len(x)} pictures, shape ({len(x)},); "
                 f"got shape {tuple(t.shape)}"
             )
-        if len(t) and (t.min() < 0 or t.max() >= len(self)):
+        lowest, highest = (bound.item() for bound in t.aminmax()) if len(t) else (0, 0)
+        if lowest < 0 or highest >= len(self):
             raise ValueError(
                 f"t must lie between 0 and {len(self) - 1} (this schedule has {len(self)} timesteps, counted from 0); "
-                f"got {t.min().item()} to {t.max().item()}"
+                f"got {lowest} to {highest}"
             )
         if values.device != x.device:
             raise ValueError(

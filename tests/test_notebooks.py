@@ -215,3 +215,10 @@ def test_cell_ids_are_unique_and_the_format_is_valid(notebook):
     ids = [cell.id for cell in notebook.cells]
     assert len(ids) == len(set(ids))
     nbformat.validate(notebook.content)
+
+
+def test_the_minutes_in_the_readme_are_those_measured(notebook):
+    readme = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    [row] = [line for line in readme.splitlines() if line.startswith("|") and notebook.path.name in line]
+    minutes = float(re.search(r"\| ([\d.]+)[^|]*\|$", row)[1])
+    assert minutes == pytest.approx(notebook.content.metadata["course"]["seconds"] / 60, abs=0.2)
