@@ -15,9 +15,11 @@ from ddpm_core.data import (
     load_torchvision,
 )
 from ddpm_core.evaluation import DigitReader, Verdict, copy_ratios, judge_digits, loss_by_timestep, nearest_pictures
+from ddpm_core.guidance import drop_condition, guided
 from ddpm_core.process import add_noise, posterior, predict_x_0
 from ddpm_core.runtime import Profile, choose_profile
 from ddpm_core.sampling import sample
 from ddpm_core.schedule import NoiseSchedule, cosine_betas, linear_betas
+from ddpm_core.text import TextEncoder, Tokenizer
 from ddpm_core.training import TrainingDiverged, TrainingState, diffusion_loss, train
 from ddpm_core.unet import AttentionBlock, ResidualBlock, TimeEmbedding, UNet

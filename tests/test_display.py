@@ -211,7 +211,7 @@ class Run:
 
     def watch(self, **options) -> tuple[list, str]:
         """Watches the run to its end, from where it is."""
-        pictures, schedule = torch.zeros(8, 1, 8, 8), NoiseSchedule(cosine_betas(10))
+        pictures, schedule = -torch.ones(8, 1, 8, 8), NoiseSchedule(cosine_betas(10))
         run = train(self.state, schedule, pictures, self.num_iterations, 4)
         return watch(run, self.state, self.num_iterations, **options)
 
