@@ -89,7 +89,7 @@ def train(
     save()
     click.echo(f"{checkpoint} holds iteration {state.iteration}. Look: python -m ddpm_core sample {checkpoint}")
     if state.iteration < iterations:
-        click.echo(f"Go on: python -m ddpm_core train {checkpoint} --resume")
+        click.echo("Go on: the same command with --resume.")
 
 
 @main.command()

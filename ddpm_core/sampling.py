@@ -32,8 +32,8 @@ def sample(
     if not isinstance(x_T, Tensor) or not x_T.is_floating_point() or x_T.ndim < 2:
         raise ValueError("x_T must be a batch of noise, such as torch.randn(16, 1, 8, 8): a tensor of floats (B, ...)")
     if not callable(eps_model):
-        hint = ": pass its ema_model" if hasattr(eps_model, "ema_model") else ""
-        hint = hint or (": pass its model" if hasattr(eps_model, "model") else "")
+        inside = next((name for name in ("ema_model", "model") if hasattr(eps_model, name)), None)
+        hint = f": pass its {inside}" if inside else ""
         raise TypeError(f"eps_model must be callable, eps_model(x_t, t); got a {type(eps_model).__name__}{hint}")
     if not isinstance(schedule, NoiseSchedule):
         raise TypeError(f"schedule must be a NoiseSchedule, such as NoiseSchedule(betas); got {describe(schedule)}")
