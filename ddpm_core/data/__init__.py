@@ -2,9 +2,20 @@
 
 from torch import Tensor
 
+from ddpm_core.data.captioned_folder import CaptionedPictures, load_captioned_folder
 from ddpm_core.data.cat import load_cat
+from ddpm_core.data.digit_scenes import (
+    DigitScenes,
+    all_scenes,
+    caption_of,
+    draw_scenes,
+    is_withheld,
+    load_digit_scenes,
+)
 from ddpm_core.data.digits import load_digits
-from ddpm_core.data.torchvision_sets import DataUnavailable, load_torchvision
+from ddpm_core.data.emoji import EmojiDataset
+from ddpm_core.data.files import DataUnavailable
+from ddpm_core.data.torchvision_sets import load_torchvision
 
 OFFLINE_DATA_SETS = ("digits",)
 DOWNLOADED_DATA_SETS = ("MNIST", "FashionMNIST", "CIFAR10")
@@ -12,8 +23,17 @@ DOWNLOADED_DATA_SETS = ("MNIST", "FashionMNIST", "CIFAR10")
 __all__ = [
     "DOWNLOADED_DATA_SETS",
     "OFFLINE_DATA_SETS",
+    "CaptionedPictures",
     "DataUnavailable",
+    "DigitScenes",
+    "EmojiDataset",
+    "all_scenes",
+    "caption_of",
+    "draw_scenes",
+    "is_withheld",
+    "load_captioned_folder",
     "load_cat",
+    "load_digit_scenes",
     "load_digits",
     "load_pictures",
     "load_torchvision",

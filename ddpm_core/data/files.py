@@ -3,6 +3,10 @@
 from pathlib import Path
 
 
+class DataUnavailable(RuntimeError):
+    """A data set is missing or damaged; the message says how to get it."""
+
+
 def data_folder() -> Path:
     """The course's data/ folder: inside an installed package, or beside the package in a clone of the course."""
     package = Path(__file__).parent.parent

@@ -5,11 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ddpm_core.data.files import data_folder
-
-
-class DataUnavailable(RuntimeError):
-    """A data set is not on this machine and could not be downloaded."""
+from ddpm_core.data.files import DataUnavailable, data_folder
 
 
 def load_torchvision(

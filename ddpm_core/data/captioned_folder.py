@@ -1,0 +1,199 @@
+"""A folder of one's own pictures with captions, laid out as Hugging Face's ImageFolder wants it."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ddpm_core.data.files import DataUnavailable
+from ddpm_core.errors import describe
+
+# Only these decoders run, whatever a file is called: PIL's others include one that starts a program (PostScript).
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+EXAMPLE = '{"file_name": "cat.png", "text": "a cat"}'
+
+
+@dataclass(eq=False)
+class CaptionedPictures(Dataset):
+    """Pictures with captions, for PyTorch's DataLoader too: [i] is (picture, caption). Printed, it is a report.
+
+    pictures: float32 (N, 3, size, size) in [-1, 1]; a picture with two captions is there twice
+    captions: N strings
+    files:    N names, relative to the folder
+    skipped:  the reason for each file that was left out
+    """
+
+    pictures: Tensor
+    captions: list[str]
+    files: list[str]
+    skipped: dict[str, str]
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, str]:
+        return self.pictures[i], self.captions[i]
+
+    def __repr__(self) -> str:
+        return _report(self.files, self.skipped)
+
+
+def load_captioned_folder(folder: Path | str, size: int, progress: bool = True) -> CaptionedPictures:
+    """The pictures of folder, cut square around their centre and resized to size x size, with their captions.
+
+    Where folder has a metadata.jsonl, it decides: one JSON object a line, such as {"file_name": "sub/cat.png",
+    "text": "a cat"} ("caption" works for "text"). Otherwise the captions of sub/cat.png are the lines of sub/cat.txt.
+    Several captions make several samples. The order is that of metadata.jsonl, or of the names.
+
+    Transparency becomes white, grey becomes RGB, a camera turned sideways is respected, an animation is its first
+    frame. A file that cannot be used is skipped with the reason. Raises ValueError for another size than 1, 2, 3...
+    and for a wrong line in metadata.jsonl, and DataUnavailable where no picture is left.
+    """
+    from tqdm import tqdm
+
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise ValueError(f"size must be a whole number of pixels, 1 or more; got {size!r}")
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise DataUnavailable(f"{folder} {'is a file, not a folder' if folder.exists() else 'does not exist'}")
+    root = folder.resolve()
+    names = _visible_files(root)
+    found = [name for name in names if name.lower().endswith(ENDINGS)]
+    if (root / "metadata.jsonl").is_file():
+        samples = _captions_in_metadata(root)
+        listed = {name for name, _ in samples}
+        skipped = {name: "not in metadata.jsonl" for name in found if name not in listed}
+    else:
+        samples, skipped = _captions_beside(root, found, names)
+    if not samples and not skipped:
+        raise DataUnavailable(f"{folder} has no pictures; they end in {', '.join(ENDINGS)}")
+
+    squares = {}  # in bytes until all are read: floats would take four times the memory, and once for each caption
+    captioned = {name for name, caption in samples if caption}
+    for name in tqdm(dict.fromkeys(name for name, _ in samples), unit="picture", ncols=90, disable=not progress):
+        if name not in captioned:
+            skipped[name] = "empty caption"
+        elif not os.path.isfile(root / name):
+            skipped[name] = "does not exist"
+        else:
+            try:
+                squares[name] = _read_square(root / name, size)
+            except Exception as error:  # from a damaged file, PIL's decoders raise nearly anything
+                skipped[name] = f"cannot be read: {getattr(error, 'strerror', None) or error or type(error).__name__}"
+    samples = [(name, caption) for name, caption in samples if caption and name in squares]
+    skipped = dict(sorted(skipped.items()))
+    if not samples:
+        raise DataUnavailable(
+            f"{folder} has no picture with a caption that can be used: {_report([], skipped)}. Captions are lines "
+            f"such as {EXAMPLE} in metadata.jsonl, or a cat.txt beside cat.png"
+        )
+    files, captions = (list(column) for column in zip(*samples, strict=True))
+    pictures = torch.stack([squares[name] for name in files]).float()
+    return CaptionedPictures(pictures.div_(127.5).sub_(1), captions, files, skipped)  # in place: they may be many
+
+
+def _report(files: list[str], skipped: dict[str, str], most: int = 10) -> str:
+    """Such as '2 pictures with 3 captions; 1 skipped: lonely.png (no caption)'."""
+    reasons = [f"{name} ({reason})" for name, reason in skipped.items()]
+    rest = f" and {len(reasons) - most} more" if len(reasons) > most else ""
+    counts = ((len(set(files)), "picture"), (len(files), "caption"))
+    report = " with ".join(f"{count} {noun}{'s' * (count != 1)}" for count, noun in counts)
+    report += f"; {len(reasons)} skipped: {', '.join(reasons[:most])}{rest}" if reasons else "; none skipped"
+    return report.encode(errors="backslashreplace").decode()  # a name that is not UTF-8 could not be printed
+
+
+def _visible_files(root: Path) -> list[str]:
+    """The files in root and below, sorted; without .DS_Store, ._cat.png and whatever else is hidden."""
+    names = [path.relative_to(root) for path in root.rglob("*") if path.is_file()]
+    return sorted(name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts))
+
+
+def _leads_outside(root: Path, name: str) -> bool:
+    """Whether name is a way out of root: absolute, with '..', or by a symbolic link."""
+    return os.path.isabs(name) or not Path(os.path.realpath(root / name)).is_relative_to(root)
+
+
+def _captions_in_metadata(root: Path) -> list[tuple[str, str]]:
+    """(file, caption) for each line of metadata.jsonl. Raises ValueError with the number of a wrong line."""
+    samples = []
+    lines = (root / "metadata.jsonl").read_bytes().splitlines()  # bytes: a str would also end lines inside captions
+    for number, line in enumerate(lines, start=1):
+        try:
+            if line.strip():
+                samples.append(_read_line(root, line))
+        except ValueError as error:
+            raise ValueError(f"{root / 'metadata.jsonl'}, line {number}: {error}") from error
+    return samples
+
+
+def _read_line(root: Path, line: bytes) -> tuple[str, str]:
+    """(file, caption) of one line. Raises ValueError with what is wrong."""
+    try:
+        entry = json.loads(line.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        detail = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+        raise ValueError(f"this is not JSON in UTF-8 ({detail})") from error
+    if not isinstance(entry, dict):
+        raise ValueError(f"this must be an object such as {EXAMPLE}; got {describe(entry)}")
+    if "caption" in entry:  # as many other folders call it
+        entry.setdefault("text", entry["caption"])
+    for key in ("file_name", "text"):
+        if key not in entry:
+            raise ValueError(f'"{key}" is missing; a line looks like {EXAMPLE}')
+        if not isinstance(entry[key], str):
+            raise ValueError(f'"{key}" must be a string; got {describe(entry[key])}')
+        if "\0" in entry[key] or any("\ud800" <= character <= "\udfff" for character in entry[key]):
+            raise ValueError(f'"{key}" holds half a character or none: {describe(entry[key])}')
+    name = Path(os.path.normpath(entry["file_name"])).as_posix()  # ./cat.png and cat.png are one picture
+    if name == "." or _leads_outside(root, name):
+        raise ValueError(f'"file_name" must be relative and lie inside the folder; {entry["file_name"]!r} does not')
+    return name, entry["text"].strip()
+
+
+def _captions_beside(root: Path, found: list[str], names: list[str]) -> tuple[list[tuple[str, str]], dict[str, str]]:
+    """(picture, caption) for each line of each picture's text file, and the pictures that have none."""
+    texts = {os.path.splitext(name)[0]: name for name in names if name.lower().endswith(".txt")}
+    samples, skipped = [], {}
+    for name in found:
+        text = texts.get(os.path.splitext(name)[0])
+        if text is None:
+            skipped[name] = "no caption"
+        elif _leads_outside(root, name) or _leads_outside(root, text):
+            skipped[name] = "a link that leads outside the folder"
+        else:
+            try:
+                lines = (root / text).read_text(encoding="utf-8-sig").strip().split("\n")
+                samples += [(name, line.strip()) for line in lines]
+            except UnicodeDecodeError:
+                skipped[name] = f"{text} is not UTF-8"
+            except OSError as error:
+                skipped[name] = f"{text} cannot be read: {error.strerror}"
+    return samples, skipped
+
+
+def _read_square(path: Path, size: int) -> Tensor:
+    """The picture as uint8 (3, size, size)."""
+    import numpy as np
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        opened = Image.open(path, formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise ValueError(f"not one of {', '.join(FORMATS)}") from error  # PIL's own message repeats the path
+    with opened:
+        picture = ImageOps.exif_transpose(opened)
+    if picture.mode.startswith("I;16"):  # PIL's convert would clip 16 bits of grey at 255
+        picture = Image.fromarray((np.asarray(picture) / 257).round().astype(np.uint8))
+    elif picture.mode in ("I", "F"):
+        raise ValueError("nothing says which of its 32-bit values is white")
+    if picture.has_transparency_data:
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture.convert("RGBA"))
+    # Flattened first and resized after, so that the colours hidden under transparency do not bleed into the edges.
+    picture = ImageOps.fit(picture.convert("RGB"), (size, size), Image.Resampling.LANCZOS)
+    return torch.tensor(np.asarray(picture)).permute(2, 0, 1)

@@ -1,0 +1,84 @@
+"""1,377 emoji, 32x32 on white, with their names in English and Chinese: from the font Noto Color Emoji and Unicode."""
+
+import json
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ddpm_core.data.files import DataUnavailable, data_folder, shipped_file
+
+LANGUAGES = ("en", "zh")
+SIZE = 32  # of a cell of the sheet
+
+
+class EmojiDataset(Dataset):
+    """Pairs of a picture (3, 32, 32), float32 in [-1, 1], and a caption such as 'red apple' or '红苹果'.
+
+    languages:  which captions; each emoji appears once in each, first all in languages[0], then all in languages[1]:
+                item k * len(characters) + i is emoji i with its caption in languages[k]
+    pictures:   all of them, (N, 3, 32, 32) float32 in [-1, 1]
+    characters: the N emoji themselves, in Unicode's order
+    captions:   for each language the N captions, no two of them the same
+
+    Raises ValueError for another language, and DataUnavailable where a file is missing or damaged.
+    """
+
+    def __init__(self, languages: Sequence[str] = LANGUAGES):
+        if isinstance(languages, str):
+            raise TypeError(f"languages must be a list of languages, such as [{languages!r}]; got a single string")
+        self.languages = tuple(languages)
+        if not self.languages or any(language not in LANGUAGES for language in self.languages):
+            raise ValueError(f"languages must be among {', '.join(LANGUAGES)}; got {list(self.languages)}")
+        if len(set(self.languages)) < len(self.languages):
+            raise ValueError(f"each language can be asked for once; got {list(self.languages)}")
+        try:
+            rows = _read_names()
+            self.pictures = _read_sheet(len(rows))
+        except FileNotFoundError as error:
+            raise DataUnavailable(str(error)) from error
+        except (OSError, SyntaxError, ValueError) as error:  # SyntaxError: what Pillow calls a broken PNG
+            raise DataUnavailable(
+                f"emoji.png or emoji.jsonl in {data_folder()} is damaged; get both back with: "
+                f"git checkout -- data/emoji.png data/emoji.jsonl ({error})"
+            ) from error
+        self.characters = [row["emoji"] for row in rows]
+        self.captions = {language: [row[language] for row in rows] for language in self.languages}
+
+    def __len__(self) -> int:
+        """The number of pairs: as many as emoji, times the languages."""
+        return len(self.languages) * len(self.characters)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, str]:
+        """The picture (3, 32, 32) and its caption. Raises IndexError beyond the last."""
+        language, i = divmod(
+            range(len(self))[index], len(self.characters)
+        )  # range counts from the end, too, and checks
+        return self.pictures[i], self.captions[self.languages[language]][i]
+
+
+def _read_names() -> list[dict[str, str]]:
+    """The lines of emoji.jsonl. Raises ValueError where one is not an emoji with its names."""
+    rows = [json.loads(line) for line in shipped_file("emoji.jsonl").read_text(encoding="utf-8").splitlines()]
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("emoji", *LANGUAGES)):
+            raise ValueError(f"line {number} of emoji.jsonl is not an emoji with its names")
+    return rows
+
+
+def _read_sheet(num_emoji: int) -> Tensor:
+    """The first num_emoji cells of emoji.png. Raises ValueError unless exactly these are drawn on."""
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(shipped_file("emoji.png")) as sheet:
+        pixels = torch.tensor(np.asarray(sheet.convert("RGB")))  # uint8, (height, width, 3)
+    if pixels.shape[0] % SIZE or pixels.shape[1] % SIZE:
+        raise ValueError(f"emoji.png is {pixels.shape[1]}x{pixels.shape[0]}, which is not made of 32x32 cells")
+    cells = pixels.unflatten(1, (-1, SIZE)).unflatten(0, (-1, SIZE))  # (row, y, column, x, 3)
+    cells = cells.permute(0, 2, 4, 1, 3).flatten(0, 1)  # (cell, 3, y, x)
+    is_drawn_on = (cells != 255).flatten(1).any(1)
+    if not torch.equal(is_drawn_on, torch.arange(len(cells)) < num_emoji):
+        raise ValueError(f"emoji.png has {int(is_drawn_on.sum())} emoji, emoji.jsonl names {num_emoji}")
+    return cells[:num_emoji].float() / 127.5 - 1
