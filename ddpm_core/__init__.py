@@ -8,18 +8,46 @@ from ddpm_core.checkpoint import (
     save_checkpoint,
 )
 from ddpm_core.data import (
+    CaptionedPictures,
     DataUnavailable,
+    DigitScenes,
+    EmojiDataset,
+    all_scenes,
+    caption_of,
+    draw_scenes,
+    is_withheld,
+    load_captioned_folder,
     load_cat,
+    load_digit_scenes,
     load_digits,
     load_pictures,
     load_torchvision,
 )
-from ddpm_core.evaluation import DigitReader, Verdict, copy_ratios, judge_digits, loss_by_timestep, nearest_pictures
+from ddpm_core.evaluation import (
+    DigitReader,
+    Verdict,
+    copy_ratios,
+    emoji_agreement,
+    judge_digits,
+    judge_scenes,
+    loss_by_timestep,
+    nearest_pictures,
+    scene_agreement,
+)
 from ddpm_core.guidance import drop_condition, guided
+from ddpm_core.presets import shipped_checkpoint
 from ddpm_core.process import add_noise, posterior, predict_x_0
 from ddpm_core.runtime import Profile, choose_profile
 from ddpm_core.sampling import sample
 from ddpm_core.schedule import NoiseSchedule, cosine_betas, linear_betas
 from ddpm_core.text import TextEncoder, Tokenizer
+from ddpm_core.text_to_image import PromptWarning, TextToImage, generate, prompt_notice
 from ddpm_core.training import TrainingDiverged, TrainingState, diffusion_loss, train
-from ddpm_core.unet import AttentionBlock, ResidualBlock, TimeEmbedding, UNet
+from ddpm_core.unet import (
+    AttentionBlock,
+    CrossAttentionBlock,
+    ResidualBlock,
+    TimeEmbedding,
+    UNet,
+    record_attention,
+)

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from ddpm_core.errors import describe
 from ddpm_core.schedule import NoiseSchedule
+from ddpm_core.text import TextEncoder, Tokenizer
+from ddpm_core.text_to_image import TextToImage
 from ddpm_core.training import TrainingState
 from ddpm_core.unet import UNet
 
@@ -29,7 +31,7 @@ class CheckpointError(RuntimeError):
 class Checkpoint:
     """A model ready to sample from, the schedule it was trained with, and notes on how it was made."""
 
-    model: UNet
+    model: UNet | TextToImage
     schedule: NoiseSchedule
     notes: dict = field(default_factory=dict)
     training: dict | None = None  # what TrainingState.load_state_dict needs, where the run was saved with it
@@ -45,10 +47,10 @@ def save_checkpoint(
     """Writes state.ema_model and the schedule; with_training adds all that going on with the training needs.
 
     notes: anything that json can hold (command, time, score). The file appears whole or not at all: it is written
-    under another name first. Raises TypeError where the model is not a UNet.
+    under another name first. Raises TypeError where the model is neither a UNet nor a TextToImage.
     """
-    if not isinstance(state.ema_model, UNet):
-        raise TypeError(f"only a ddpm_core UNet can be saved; got {type(state.ema_model).__name__}")
+    if not isinstance(state.ema_model, UNet | TextToImage):
+        raise TypeError(f"only a ddpm_core UNet or TextToImage can be saved; got {type(state.ema_model).__name__}")
     tensors = {f"ema_model.{name}": weight for name, weight in state.ema_model.state_dict().items()}
     tensors["betas"] = schedule.betas
     if with_training:
@@ -57,7 +59,7 @@ def save_checkpoint(
             tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
         tensors["generator"] = state.generator.get_state()
         tensors["losses"] = torch.tensor(state.losses, dtype=torch.float64)
-    metadata = {"format": FORMAT, "unet": json.dumps(state.ema_model.config), "notes": json.dumps(notes or {})}
+    metadata = {"format": FORMAT, "notes": json.dumps(notes or {}), **_description(state.ema_model)}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     _write(Path(path), tensors, metadata)
 
@@ -69,7 +71,7 @@ def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> Che
     if metadata.get("format") != FORMAT:
         raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of this course")
     try:
-        model = UNet(**json.loads(metadata["unet"]))
+        model = _built_from(metadata)
         notes = json.loads(metadata["notes"])
         schedule = NoiseSchedule(tensors["betas"])
         model.load_state_dict(_under("ema_model.", tensors))
@@ -94,6 +96,22 @@ def resume_training(state: TrainingState, checkpoint: Checkpoint) -> None:
     optimizer = state.optimizer.state_dict() | {"state": checkpoint.training["optimizer_state"]}
     ema_model = checkpoint.model.state_dict()
     state.load_state_dict(checkpoint.training | {"ema_model": ema_model, "optimizer": optimizer})
+
+
+def _description(model: UNet | TextToImage) -> dict[str, str]:
+    """What is needed to build the model again, as text."""
+    if isinstance(model, UNet):
+        return {"unet": json.dumps(model.config)}
+    return {name: json.dumps(value, ensure_ascii=False) for name, value in model.config.items()}
+
+
+def _built_from(metadata: dict[str, str]) -> UNet | TextToImage:
+    unet = UNet(**json.loads(metadata["unet"]))
+    if "text_encoder" not in metadata:
+        return unet
+    text_encoder = TextEncoder(**json.loads(metadata["text_encoder"]))
+    tokenizer = Tokenizer(json.loads(metadata["words"]), text_encoder.config["max_length"])
+    return TextToImage(unet, text_encoder, tokenizer)
 
 
 def _training_part(tensors: dict[str, Tensor]) -> dict:

@@ -1,16 +1,18 @@
-"""Is the model any good? Its loss at each step, a reader of digits, and a search for copies of training pictures."""
+"""Is the model any good? Its loss at each step, a reader of digits and colours, a search for copies."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddpm_core.data.digits import load_digits
+from ddpm_core.data import EmojiDataset, caption_of, load_digits
+from ddpm_core.data.digit_scenes import COLOURS, Scene
 from ddpm_core.errors import check_pictures
 from ddpm_core.process import add_noise
 from ddpm_core.schedule import NoiseSchedule
+from ddpm_core.text_to_image import TextToImage, generate
 
 
 class DigitReader:
@@ -104,6 +106,73 @@ def judge_digits(samples: Tensor, reader: DigitReader, training_pictures: Tensor
         closer_of_real=(real_ratios < 1).float().mean().item(),
         near_copies=(ratios < NEAR_COPY).float().mean().item(),
     )
+
+
+def judge_scenes(pictures: Tensor, scenes: Sequence[Scene], reader: DigitReader) -> tuple[Tensor, Tensor]:
+    """Does each picture (N, 3, 8, 8 or 16) in [-1, 1] show its scene? Digits right, colours right: bool, (N,) each.
+
+    Each half is judged by itself: its digit by the reader, from the brightest channel; its colour by the mean colour
+    of the ink, which must be nearest, in hue, to the colour asked for. All of a picture's digits must be right.
+    """
+    check_pictures(pictures)
+    num_digits = pictures.shape[3] // 8
+    if pictures.shape[1:] != (3, 8, 8 * num_digits) or len(scenes) != len(pictures):
+        raise ValueError(
+            f"pictures must be (N, 3, 8, 8) or (N, 3, 8, 16), one for each of the {len(scenes)} scenes; "
+            f"got {tuple(pictures.shape)}"
+        )
+    names = list(COLOURS)
+    hues = F.normalize(torch.tensor([COLOURS[name] for name in names]), dim=1)
+    digits_right = torch.ones(len(pictures), dtype=torch.bool)
+    colours_right = torch.ones(len(pictures), dtype=torch.bool)
+    for side, half in enumerate(((pictures.cpu() + 1) / 2).split(8, dim=3)):
+        ink = half.amax(dim=1, keepdim=True)
+        ink = ink / ink.amax(dim=(2, 3), keepdim=True).clamp(min=1e-6)  # a digit in a dark colour is no fainter
+        digits = torch.tensor([scene[side][0] for scene in scenes])
+        digits_right &= reader.probabilities(ink * 2 - 1).argmax(dim=1) == digits
+        colours = torch.tensor([names.index(scene[side][1]) for scene in scenes])
+        colours_right &= torch.cdist(F.normalize(half.mean(dim=(2, 3)), dim=1), hues).argmin(dim=1) == colours
+    return digits_right, colours_right
+
+
+def scene_agreement(
+    model: TextToImage,
+    schedule: NoiseSchedule,
+    scenes: Sequence[Scene],
+    language: str,
+    reader: DigitReader,
+    guidance_scale: float = 3.0,
+    num_steps: int = 50,
+    seed: int = 0,
+) -> Tensor:
+    """Asks a model for scenes in a language, the wordings in turn: does each picture show its scene? bool, (N,)."""
+    prompts = [caption_of(scene, language, wording=i % 4) for i, scene in enumerate(scenes)]
+    shape = (3, 8, 8 * len(scenes[0]))
+    for x_t in generate(model, schedule, prompts, shape, guidance_scale, num_steps=num_steps, seed=seed):  # noqa: B007
+        pass
+    digits_right, colours_right = judge_scenes(x_t, scenes, reader)
+    return digits_right & colours_right
+
+
+def emoji_agreement(
+    model: TextToImage,
+    schedule: NoiseSchedule,
+    data: EmojiDataset,
+    rows: Tensor,
+    language: str,
+    guidance_scale: float = 3.0,
+    num_steps: int = 50,
+    seed: int = 0,
+) -> Tensor:
+    """Asks a model for the emoji in these rows: is each picture nearer to its own emoji than to all others? (N,).
+
+    Nearest by the root of summed squared differences of the pixels, as in nearest_pictures.
+    """
+    prompts = [data.captions[language][row] for row in rows.tolist()]
+    shape = tuple(data.pictures.shape[1:])
+    for x_t in generate(model, schedule, prompts, shape, guidance_scale, num_steps=num_steps, seed=seed):  # noqa: B007
+        pass
+    return nearest_pictures(x_t.cpu(), data.pictures)[1] == rows
 
 
 def nearest_pictures(samples: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:

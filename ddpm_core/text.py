@@ -83,6 +83,9 @@ class TextEncoder(nn.Module):
 
     def __init__(self, vocabulary_size: int, max_length: int, dim: int = 64, num_layers: int = 2, num_heads: int = 4):
         super().__init__()
+        self.config = dict(
+            vocabulary_size=vocabulary_size, max_length=max_length, dim=dim, num_layers=num_layers, num_heads=num_heads
+        )
         self.token_embedding = nn.Embedding(vocabulary_size, dim)
         self.position_embedding = nn.Parameter(0.02 * torch.randn(max_length, dim))
         layer = nn.TransformerEncoderLayer(dim, num_heads, 4 * dim, 0.0, "gelu", batch_first=True, norm_first=True)

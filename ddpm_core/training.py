@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm_core.errors import check_eps_hat, check_pictures
+from ddpm_core.errors import check_eps_hat, check_pictures, describe
+from ddpm_core.guidance import drop_condition
 from ddpm_core.process import add_noise
 from ddpm_core.schedule import NoiseSchedule
 
@@ -19,16 +20,25 @@ def diffusion_loss(
     schedule: NoiseSchedule,
     x_0: Tensor,
     generator: torch.Generator | None = None,
+    min_snr_gamma: float | None = None,
 ) -> Tensor:
     """Mean squared error between the noise that was added and the noise predicted, a scalar (DDPM eq. 14).
 
-    x_0: (B, ...) clean data. Each one gets a random timestep and random noise, drawn on x_0's device.
+    x_0:           (B, ...) clean data. Each one gets a random timestep and random noise, drawn on x_0's device
+    min_snr_gamma: None weighs all timesteps alike. A number gives timesteps with a signal-to-noise ratio above it the
+                   weight gamma / ratio, so that more of the learning goes to what is in the picture, which is decided
+                   where noise is strong, and less to its last grain (Hang et al. 2023, section 3.4)
     """
     t = torch.randint(len(schedule), (len(x_0),), generator=generator, device=x_0.device)
     eps = torch.randn(x_0.shape, generator=generator, device=x_0.device, dtype=x_0.dtype)
     eps_hat = eps_model(add_noise(schedule, x_0, t, eps), t)
     check_eps_hat(eps_hat, eps.shape)
-    return F.mse_loss(eps_hat, eps)
+    if min_snr_gamma is None:
+        return F.mse_loss(eps_hat, eps)
+    alpha_bar = schedule.alpha_bars[t]
+    snr = alpha_bar / (1 - alpha_bar)
+    squared_errors = (eps_hat - eps).square().flatten(1).mean(dim=1)  # (B,)
+    return (snr.clamp(max=min_snr_gamma) / snr * squared_errors).mean()
 
 
 class TrainingDiverged(RuntimeError):
@@ -90,10 +100,16 @@ def train(
     warmup_iterations: int = 100,
     max_grad_norm: float = 1.0,  # longer gradients are scaled down to this length
     ema_decay: float = 0.99,  # share of the average that each iteration keeps
+    min_snr_gamma: float | None = None,  # see diffusion_loss
+    cond: Tensor | None = None,
+    null_cond: Tensor | None = None,
+    drop_probability: float = 0.1,  # share of conditions replaced by null_cond
 ) -> Iterator[TrainingState]:
     """Yields state after every iteration, until it has done num_iterations (DDPM algorithm 1).
 
-    pictures: (N, C, H, W) floats in [-1, 1]; every iteration draws batch_size of them at random.
+    pictures:  (N, C, H, W) floats in [-1, 1]; every iteration draws batch_size of them at random
+    cond:      (N, ...), each picture's condition, such as its caption's tokens, for a model(x_t, t, cond)
+    null_cond: (...), the condition that says nothing
 
     state.model is trained in place, so leaving the loop at any moment (break, Ctrl-C) loses nothing, and another call
     with the same state goes on. Raises TrainingDiverged where the loss becomes NaN or infinite; state is then back at
@@ -102,15 +118,25 @@ def train(
     check_pictures(pictures)
     if pictures.min() >= 0:
         warnings.warn("no value of pictures is below 0; if they are in [0, 1]: pictures * 2 - 1", stacklevel=2)
+    if cond is not None and (len(cond) != len(pictures) or null_cond is None):
+        raise ValueError(
+            f"cond must have one row for each of the {len(pictures)} pictures, and null_cond beside it; "
+            f"got {describe(cond)} and {describe(null_cond)}"
+        )
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"batch_size must be a whole number, 1 or more; got {batch_size!r}")
     model, optimizer, generator = state.model, state.optimizer, state.generator
     pictures, schedule = pictures.to(state.device), schedule.to(state.device)
+    if cond is not None:
+        cond, null_cond = cond.to(state.device), null_cond.to(state.device)
     last_good = copy.deepcopy(state.state_dict())
     model.train()
     while state.iteration < num_iterations:
         rows = torch.randint(len(pictures), (batch_size,), generator=generator, device=state.device)
-        loss = diffusion_loss(model, schedule, pictures[rows], generator)
+        eps_model = model
+        if cond is not None:
+            eps_model = _with_cond(model, drop_condition(cond[rows], null_cond, drop_probability, generator))
+        loss = diffusion_loss(eps_model, schedule, pictures[rows], generator, min_snr_gamma)
         if not math.isfinite(loss.item()):
             diverged_at = state.iteration
             state.load_state_dict(last_good)
@@ -127,6 +153,10 @@ def train(
         update_ema(state.ema_model, model, min(ema_decay, (1 + state.iteration) / (10 + state.iteration)))
         state.losses.append(loss.item())
         yield state
+
+
+def _with_cond(model: nn.Module, cond: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    return lambda x_t, t: model(x_t, t, cond)
 
 
 def learning_rate_at(iteration: int, num_iterations: int, peak: float, warmup_iterations: int) -> float:

@@ -20,23 +20,25 @@ MAY_IMPORT = {
     "runtime": set(),
     "schedule": {"errors"},
     "process": {"errors", "schedule"},
-    "training": {"errors", "schedule", "process"},
+    "training": {"errors", "schedule", "process", "guidance"},
     "sampling": {"errors", "schedule", "process"},
     "unet": {"errors"},
     "text": {"errors"},
     "guidance": {"errors"},
     "data": {"errors"},
-    "evaluation": {"errors", "schedule", "process", "data"},
-    "checkpoint": {"errors", "schedule", "training", "unet"},
+    "evaluation": {"errors", "schedule", "process", "data", "text_to_image"},
+    "text_to_image": {"errors", "schedule", "sampling", "guidance", "text", "unet"},
+    "checkpoint": {"errors", "schedule", "training", "unet", "text", "text_to_image"},
+    "presets": {"data", "evaluation", "schedule", "text", "text_to_image", "unet"},
     "display": {"errors", "training"},
     "doctor": {"errors", "runtime", "schedule", "training", "unet", "data"},
     "__init__": None,  # anything
     "__main__": None,
 }
-MATHS = ["schedule", "process", "training", "sampling", "unet", "text", "guidance", "errors"]
+MATHS = ["schedule", "process", "training", "sampling", "unet", "text", "guidance", "text_to_image", "errors"]
 FOLDERS = {".ci", "data", "ddpm_core", "notebooks", "tests"}
 PAPERS = {"CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md"}
-TOOLS = {".gitignore", "Makefile", "constraints.txt", "environment.yml", "pyproject.toml"}
+TOOLS = {".gitattributes", ".gitignore", "Makefile", "constraints.txt", "environment.yml", "pyproject.toml"}
 
 
 def files_of(module: str) -> list[Path]:

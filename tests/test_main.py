@@ -1,5 +1,6 @@
 """The command line: most of it in this process, which is fast, and Ctrl-C in a real one."""
 
+import dataclasses
 import os
 import pickle
 import signal
@@ -15,7 +16,8 @@ import torch
 from click.testing import CliRunner, Result
 from safetensors import safe_open
 
-from ddpm_core import TrainingDiverged, UNet, __main__, doctor, load_checkpoint
+from ddpm_core import TrainingDiverged, UNet, __main__, doctor, load_checkpoint, load_digit_scenes
+from ddpm_core.presets import PRESETS, Preset, data_checksum
 
 TINY = ["--iterations", "5", "--timesteps", "10", "--batch-size", "4", "--channels", "8"]
 
@@ -112,8 +114,8 @@ def stop_training(monkeypatch):
     train_steps = __main__.train_steps
 
     def stop(after: int, error: BaseException) -> None:
-        def stopped(*arguments):
-            for state in train_steps(*arguments):
+        def stopped(*arguments, **options):
+            for state in train_steps(*arguments, **options):
                 yield state
                 if state.iteration == after:
                     raise error
@@ -161,8 +163,8 @@ def test_a_checkpoint_is_saved_on_the_way(monkeypatch):
     seen = []
     train_steps = __main__.train_steps
 
-    def spied(*arguments):
-        for state in train_steps(*arguments):
+    def spied(*arguments, **options):
+        for state in train_steps(*arguments, **options):
             yield state
             seen.append(iterations_in("new.safetensors") if Path("new.safetensors").exists() else 0)
 
@@ -291,6 +293,133 @@ def test_a_pickle_is_refused_unopened(save, command):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_folder_is_no_checkpoint(command, folder):
     fail(*command, folder)
+
+
+@pytest.fixture
+def tiny_preset(monkeypatch) -> Preset:
+    """A preset of the real kind that is done within a second."""
+
+    def load():
+        data = load_digit_scenes(1, 40)
+        return data.pictures, data.captions
+
+    preset = dataclasses.replace(
+        PRESETS["digit-scenes"],
+        load=load,
+        unet=dict(channels=(8,)),
+        text_dim=8,
+        num_iterations=4,
+        batch_size=4,
+        num_timesteps=60,
+        prompts=("a red seven", "红色的七"),
+        score=lambda model, schedule, guidance_scale: {"asked at guidance": guidance_scale},
+    )
+    monkeypatch.setitem(PRESETS, "digit-scenes", preset)
+    return preset
+
+
+@pytest.fixture
+def text_checkpoint(tiny_preset) -> Path:
+    succeed("train", "--preset", "digit-scenes")
+    return Path("digit-scenes.safetensors")
+
+
+def test_a_preset_leaves_a_scored_model_that_says_how_it_was_made(text_checkpoint, tiny_preset):
+    finished = load_checkpoint(text_checkpoint)
+    assert finished.training is None and finished.model.tokenizer.unknown_words("a red 红色的七") == []
+    assert finished.notes["scores"] == {"asked at guidance": 3.0}
+    assert finished.notes["command"] == "python -m ddpm_core train --preset digit-scenes"
+    assert finished.notes["data_checksum"] == data_checksum(*tiny_preset.load())
+    assert finished.notes["iterations"] == 4 and finished.notes["seconds"] >= 0 and "torch" in finished.notes["machine"]
+    assert finished.notes["picture_size"] == [3, 8, 8]
+
+
+def test_a_preset_shows_pictures_on_the_way(text_checkpoint):
+    assert Path("runs/digit-scenes.safetensors").exists()
+    assert PIL.Image.open("runs/digit-scenes.png").width > 100
+
+
+def test_a_stopped_preset_goes_on_and_ends_as_an_uninterrupted_one_does(text_checkpoint, stop_training):
+    finished = load_checkpoint(text_checkpoint)
+    text_checkpoint.unlink()
+    stop_training(2, KeyboardInterrupt())
+    assert "Stopped at iteration 2." in succeed("train", "parts.safetensors", "--preset", "digit-scenes")
+    assert not text_checkpoint.exists()
+    assert "holds the finished model" in succeed("train", "parts.safetensors", "--resume")
+    resumed = load_checkpoint(text_checkpoint)
+    for weight, expected in zip(resumed.model.parameters(), finished.model.parameters(), strict=True):
+        assert torch.equal(weight, expected)
+
+
+def test_a_preset_decides_its_settings_itself(tiny_preset, folder):
+    message = fail("train", "--preset", "digit-scenes", "--channels", "8", "--batch-size", "4")
+    assert "leave out --batch-size, --channels" in message and list(folder.glob("**/*.safetensors")) == []
+
+
+def test_a_preset_cannot_go_on_with_another_checkpoint(checkpoint, tiny_preset):
+    message = fail("train", checkpoint, "--preset", "digit-scenes", "--resume")
+    assert "cannot go on with this checkpoint, which was made by no preset" in message
+
+
+def test_training_without_a_name_or_a_preset_is_refused():
+    assert "which --preset to make" in fail("train")
+
+
+def test_prompts_become_pictures_and_the_seed_decides_them(text_checkpoint):
+    for out, seed in (("a.png", 0), ("b.png", 0), ("c.png", 1)):
+        text = succeed("sample", text_checkpoint, "a red seven", "红色的七", "--out", out, "--seed", seed)
+        assert f"2 pictures in {out}" in text and "Note" not in text
+    a, b, c = (np.asarray(PIL.Image.open(out)) for out in ("a.png", "b.png", "c.png"))
+    assert (a == b).all() and (a != c).any()
+
+
+def test_the_count_is_for_each_prompt(text_checkpoint):
+    assert "6 pictures" in succeed("sample", text_checkpoint, "a red seven", "红色的七", "--count", 3)
+
+
+@pytest.mark.parametrize(
+    "prompt, note",
+    [
+        ("a red zebra", "Note: 'a red zebra': no training caption had \"zebra\""),
+        ("zebra", "Note: no word of 'zebra' was in any training caption"),
+        ("", "Note: an empty prompt sets no condition"),
+    ],
+)
+def test_what_a_model_cannot_use_of_a_prompt_is_said_and_the_rest_is_drawn(prompt, note, text_checkpoint):
+    text = succeed("sample", text_checkpoint, prompt)
+    assert note in text and text.count("Note") == 1 and "1 pictures" in text
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["a " * 30], "has 30 words, and this model reads"),
+        (["a red seven", "--guidance-scale", "-1"], "guidance_scale must be 0 or more"),
+        (["a red seven", "--num-steps", "0"], "num_steps must be a whole number from 1 to 60"),
+        (["--model", "emoji"], "not both"),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_sentence(options, words, text_checkpoint):
+    assert words in fail("sample", text_checkpoint, *options)
+
+
+@pytest.mark.parametrize("options", [["a red seven"], ["--negative", "red"], ["--guidance-scale", "2"]])
+def test_a_checkpoint_without_text_takes_no_prompts(options, checkpoint):
+    assert "reads no text" in fail("sample", checkpoint, *options)
+
+
+def test_guidance_and_the_negative_prompt_reach_the_sampler(text_checkpoint, monkeypatch):
+    asked = []
+    generate = __main__.generate
+
+    def spied(model, schedule, prompts, shape, guidance_scale, negative, num_steps, seed):
+        asked.append((prompts, shape, guidance_scale, negative, num_steps, seed))
+        return generate(model, schedule, prompts, shape, guidance_scale, negative, num_steps, seed)
+
+    monkeypatch.setattr(__main__, "generate", spied)
+    succeed("sample", text_checkpoint, "red 7", "--guidance-scale", 0, "--negative", "blue", "--num-steps", 5)
+    succeed("sample", text_checkpoint)
+    assert asked == [(["red 7"], (3, 8, 8), 0.0, "blue", 5, 0), ([""] * 16, (3, 8, 8), 3.0, "", 50, 0)]
 
 
 def test_a_wrong_profile_is_one_sentence(checkpoint, monkeypatch):
