@@ -5,6 +5,7 @@ safetensors files hold numbers and text only. Loading one never runs code, as lo
 
 import json
 import os
+import reprlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> Che
         schedule = NoiseSchedule(tensors["betas"])
         model.load_state_dict(_under("ema_model.", tensors))
         training = _training_part(tensors) if "generator" in tensors else None
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise CheckpointError(f"{path} is damaged: its weights and its description do not fit ({error})") from error
     model.eval().requires_grad_(False)
     return Checkpoint(model.to(device), schedule.to(device), notes, training)
@@ -89,9 +90,10 @@ def resume_training(state: TrainingState, checkpoint: Checkpoint) -> None:
     if checkpoint.training is None:
         raise CheckpointError("this checkpoint holds a model to sample from, without its training; it cannot go on")
     if state.model.config != checkpoint.model.config:
+        theirs, ours = _difference(checkpoint.model.config, state.model.config)
         raise CheckpointError(
-            f"the checkpoint is of another architecture: it has {checkpoint.model.config}, "
-            f"this model has {state.model.config}"
+            f"the checkpoint is of another architecture: it has {reprlib.repr(theirs)}, "
+            f"this model has {reprlib.repr(ours)}"
         )
     optimizer = state.optimizer.state_dict() | {"state": checkpoint.training["optimizer_state"]}
     ema_model = checkpoint.model.state_dict()
@@ -112,6 +114,14 @@ def _built_from(metadata: dict[str, str]) -> UNet | TextToImage:
     text_encoder = TextEncoder(**json.loads(metadata["text_encoder"]))
     tokenizer = Tokenizer(json.loads(metadata["words"]), text_encoder.config["max_length"])
     return TextToImage(unet, text_encoder, tokenizer)
+
+
+def _difference(a: dict, b: dict) -> tuple[dict, dict]:
+    """What is not the same in two descriptions of models; of lists of words, the words that only one of them has."""
+    names = [name for name in {**a, **b} if a.get(name) != b.get(name)]
+    if all(isinstance(a.get(name), list) and isinstance(b.get(name), list) for name in names):
+        return tuple({n: sorted(set(one[n]) - set(other[n])) for n in names} for one, other in ((a, b), (b, a)))
+    return {name: a.get(name) for name in names}, {name: b.get(name) for name in names}
 
 
 def _training_part(tensors: dict[str, Tensor]) -> dict:

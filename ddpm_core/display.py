@@ -1,9 +1,11 @@
 """Showing pictures, chains and training in a notebook. Every widget has a static twin. Nothing here is diffusion."""
 
+import dataclasses
 import inspect
 import io
 import math
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
@@ -15,19 +17,22 @@ import PIL.Image
 import torch
 from IPython.display import HTML, Image, display
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 from torch import Tensor
 
+from ddpm_core.data.files import shipped_file
 from ddpm_core.training import TrainingState
 
 # Colours that colour-blind readers can tell apart (Okabe & Ito 2008), in the order the figures use them.
 BLUE, ORANGE, GREEN, PURPLE, SKY, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#767676"
+CHINESE_FONT = "Noto Sans SC Subset"  # what NotoSansSC-subset.otf calls itself; matplotlib's own has no Chinese
 
 
 def use_course_style() -> None:
-    """Sets matplotlib's look for the notebooks: colours, sizes, light grid."""
+    """Sets matplotlib's look for the notebooks: colours, sizes, light grid, and a font for Chinese captions."""
     plt.rcParams.update(
         {
             "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, PURPLE, SKY, GREY]),
@@ -43,10 +48,24 @@ def use_course_style() -> None:
             "legend.frameon": False,
             "figure.dpi": 100,
             "figure.constrained_layout.use": True,
+            "font.family": ["DejaVu Sans", *_chinese_fonts()],  # the second draws what the first does not have
             "font.size": 10,
             "lines.linewidth": 2,
         }
     )
+
+
+def _chinese_fonts() -> list[str]:
+    """CHINESE_FONT, made known to matplotlib; empty where its file is missing or damaged: Chinese becomes boxes."""
+    if CHINESE_FONT not in fontManager.get_font_names():
+        try:
+            fontManager.addfont(shipped_file("NotoSansSC-subset.otf"))
+        except (OSError, RuntimeError):
+            return []
+        # Titles are bold. The font is not, and matplotlib would say so under every figure, unless it passes for bold.
+        regular = next(entry for entry in fontManager.ttflist if entry.name == CHINESE_FONT)
+        fontManager.ttflist.append(dataclasses.replace(regular, weight=700))
+    return [CHINESE_FONT]
 
 
 def to_pixels(pictures: Tensor) -> np.ndarray:
@@ -174,6 +193,70 @@ def show_source(thing: Callable) -> None:
     look = "background: #f8f8f8; padding: 0.6em; font-family: monospace; font-size: 90%; line-height: 130%"
     page = highlight(source, PythonLexer(), HtmlFormatter(noclasses=True, prestyles=look))
     display({"text/plain": source, "text/html": page}, raw=True)
+
+
+def show_attention(
+    pictures: Tensor,
+    maps: Tensor,
+    words: Sequence[str],
+    row_titles: Sequence[str] = (),
+    size: float = 0.95,  # inches a picture
+) -> None:
+    """Shows rows of a picture and, beside it, how much each place looks at each word: bright is much.
+
+    pictures: (N, C, H, W) in [-1, 1]; maps: (N, L, h, w), as record_attention's, L words. Each row has its own scale.
+    """
+    N, L, h, w = maps.shape
+    if len(pictures) != N or len(words) != L:
+        raise ValueError(
+            f"maps of shape {tuple(maps.shape)} need {N} pictures and {L} words; got {len(pictures)} and {len(words)}"
+        )
+    width = size * pictures.shape[3] / pictures.shape[2] / 2 + 0.4
+    figure, axes = plt.subplots(N, L + 1, figsize=(width * (L + 1), width * h / w * N + 0.5), squeeze=False)
+    for row, (picture, row_maps) in enumerate(zip(to_pixels(pictures), maps, strict=True)):
+        axes[row, 0].imshow(picture, interpolation="nearest")
+        for axis, word_map in zip(axes[row, 1:], row_maps, strict=True):
+            axis.imshow(word_map, cmap="viridis", vmin=0, vmax=row_maps.max().item(), interpolation="nearest")
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, word in zip(axes[0], ["picture", *words], strict=True):
+        axis.set_title(word, fontsize=9, fontweight="normal")
+    for axis, text in zip(axes[:, 0], row_titles, strict=False):
+        axis.text(-0.12, 0.5, text, transform=axis.transAxes, ha="right", va="center", fontsize=9)
+    show_figure(figure, alt=f"How much each place of the picture looks at the words {', '.join(words)}")
+
+
+def prompt_box(draw: Callable[[str, float], Tensor], prompt: str, guidance_scale: float = 3.0) -> ipywidgets.Widget:
+    """A box to type prompts into, with a guidance slider; above it, as its static twin, what the first prompt gives.
+
+    draw: (prompt, guidance_scale) -> pictures (N, C, H, W) in [-1, 1]. What it warns of, and ValueErrors, are shown in
+    the box. Returns the widget.
+    """
+    pictures = draw(prompt, guidance_scale)
+    show_pictures(pictures, columns=len(pictures), title=f"{prompt}  (guidance scale {guidance_scale:g})")
+    text = ipywidgets.Text(prompt, description="prompt", continuous_update=False)
+    slider = ipywidgets.FloatSlider(
+        guidance_scale, min=0, max=8, step=0.5, description="guidance", continuous_update=False
+    )
+    image = ipywidgets.Image(value=_png(tile(pictures)), format="png")
+    note = ipywidgets.Label()
+
+    def redraw(_: dict) -> None:
+        note.value = "drawing ..."
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                image.value = _png(tile(draw(text.value, slider.value)))
+            except ValueError as error:
+                note.value = str(error)
+                return
+        note.value = "; ".join(str(warning.message) for warning in caught)
+
+    text.observe(redraw, names="value")
+    slider.observe(redraw, names="value")
+    widget = ipywidgets.VBox([ipywidgets.HBox([text, slider]), image, note])
+    display(widget)
+    return widget
 
 
 def draw_unet(shapes: dict[str, tuple[int, int, int]]) -> None:

@@ -116,10 +116,11 @@ def judge_scenes(pictures: Tensor, scenes: Sequence[Scene], reader: DigitReader)
     """
     check_pictures(pictures)
     num_digits = pictures.shape[3] // 8
-    if pictures.shape[1:] != (3, 8, 8 * num_digits) or len(scenes) != len(pictures):
+    fits = len(scenes) == len(pictures) and all(len(scene) == num_digits for scene in scenes)
+    if pictures.shape[1:] not in ((3, 8, 8), (3, 8, 16)) or not fits:
         raise ValueError(
-            f"pictures must be (N, 3, 8, 8) or (N, 3, 8, 16), one for each of the {len(scenes)} scenes; "
-            f"got {tuple(pictures.shape)}"
+            f"pictures must be (N, 3, 8, 8) or (N, 3, 8, 16), one for each of the {len(scenes)} scenes and as wide as "
+            f"its digits; got {tuple(pictures.shape)}"
         )
     names = list(COLOURS)
     hues = F.normalize(torch.tensor([COLOURS[name] for name in names]), dim=1)

@@ -109,7 +109,7 @@ PRESETS = {
         load=_load_digit_scenes,
         unet=dict(channels=(32, 64), cross_attention_levels=(1,)),
         text_dim=64,
-        num_iterations=12_000,
+        num_iterations=6_000,
         batch_size=64,
         learning_rate=3e-3,
         warmup_iterations=100,

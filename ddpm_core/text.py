@@ -34,6 +34,8 @@ class Tokenizer:
 
     def __init__(self, words: Sequence[str], max_length: int):
         self.words, self.max_length = list(words), max_length
+        if not all(isinstance(word, str) for word in self.words):
+            raise TypeError("words must be strings")
         self.ids = {word: number for number, word in enumerate(self.words, start=START + 1)}
         if not self.words or len(self.ids) != len(self.words):
             raise ValueError(f"words must be different from one another, and at least one; got {len(self.words)}")
@@ -87,7 +89,7 @@ class TextEncoder(nn.Module):
             vocabulary_size=vocabulary_size, max_length=max_length, dim=dim, num_layers=num_layers, num_heads=num_heads
         )
         self.token_embedding = nn.Embedding(vocabulary_size, dim)
-        self.position_embedding = nn.Parameter(0.02 * torch.randn(max_length, dim))
+        self.position_embedding = nn.Parameter(torch.randn(max_length, dim))
         layer = nn.TransformerEncoderLayer(dim, num_heads, 4 * dim, 0.0, "gelu", batch_first=True, norm_first=True)
         self.layers = nn.TransformerEncoder(layer, num_layers, nn.LayerNorm(dim), enable_nested_tensor=False)
 

@@ -81,6 +81,12 @@ def generate(
         raise TypeError(f"prompts must be a list of prompts, such as [{prompts!r}]; got a single string")
     if len(prompts) == 0:
         raise ValueError("prompts is empty; give at least one prompt")
+    if not isinstance(schedule, NoiseSchedule):
+        raise TypeError(f"schedule must be a NoiseSchedule; got {describe(schedule)}")
+    if num_steps is not None and (not isinstance(num_steps, int) or not 1 <= num_steps <= len(schedule)):
+        raise ValueError(f"num_steps must be a whole number from 1 to {len(schedule)}; got {num_steps!r}")
+    if len(shape) != 3:
+        raise ValueError(f"shape must be that of one picture, (C, H, W); got {shape!r}")
     for notice in filter(None, [prompt_notice(model.tokenizer, prompt) for prompt in dict.fromkeys(prompts)]):
         warnings.warn(notice, PromptWarning, stacklevel=2)
     if negative_prompt and (notice := prompt_notice(model.tokenizer, negative_prompt)):

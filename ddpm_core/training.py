@@ -29,6 +29,8 @@ def diffusion_loss(
                    weight gamma / ratio, so that more of the learning goes to what is in the picture, which is decided
                    where noise is strong, and less to its last grain (Hang et al. 2023, section 3.4)
     """
+    if min_snr_gamma is not None and not min_snr_gamma > 0:
+        raise ValueError(f"min_snr_gamma must be above 0; got {describe(min_snr_gamma)}")
     t = torch.randint(len(schedule), (len(x_0),), generator=generator, device=x_0.device)
     eps = torch.randn(x_0.shape, generator=generator, device=x_0.device, dtype=x_0.dtype)
     eps_hat = eps_model(add_noise(schedule, x_0, t, eps), t)

@@ -131,8 +131,7 @@ class UNet(nn.Module):
                             four times as fast, for pictures whose finest detail matters less
 
     forward: x_t (B, in_channels, H, W) floats, t long (B,) -> (B, in_channels, H, W). With a context_dim also
-    context (B, L, context_dim), whose first token stands for the whole text, and padding, bool (B, L), True where no
-    token stands.
+    context (B, L, context_dim) and padding, bool (B, L), True where no token stands.
     Raises ValueError where H or W is not divisible by patch_size * 2 ** (levels - 1), or the inputs do not fit.
     """
 
@@ -148,6 +147,8 @@ class UNet(nn.Module):
     ):
         super().__init__()
         _check_widths(channels, attention_levels, cross_attention_levels, context_dim)
+        if not isinstance(patch_size, int) or patch_size < 1:
+            raise ValueError(f"patch_size must be a whole number, 1 or more; got {patch_size!r}")
         self.config = dict(
             in_channels=in_channels,
             channels=tuple(channels),
@@ -160,7 +161,7 @@ class UNet(nn.Module):
         D = 4 * channels[0]
         patch_channels = in_channels * patch_size**2
         self.time_embedding = TimeEmbedding(channels[0], D)
-        # The gist of the text reaches every residual block together with the step number.
+        # The gist of the text, the mean of its vectors, reaches every residual block together with the step number.
         self.gist = None if context_dim is None else nn.Linear(context_dim, D)
         self.to_patches = nn.PixelUnshuffle(patch_size)
         self.stem = nn.Conv2d(patch_channels, channels[0], 3, padding=1)
@@ -188,8 +189,8 @@ class UNet(nn.Module):
         self._check_context(x_t, context, padding)
         embedding = self.time_embedding(t)  # (B, D)
         if context is not None:
-            words = ~padding[:, :, None]
-            embedding = embedding + self.gist((context * words).sum(1) / words.sum(1))
+            is_token = ~padding[:, :, None]
+            embedding = embedding + self.gist((context * is_token).sum(dim=1) / is_token.sum(dim=1))
         h = self.stem(self.to_patches(x_t))
         skips = []
         for level, blocks in enumerate(self.down):
@@ -222,13 +223,14 @@ class UNet(nn.Module):
             raise ValueError(f"x_t must be pictures, a tensor of floats (B, {in_channels}, H, W); got {describe(x_t)}")
         if x_t.shape[1] != in_channels:
             raise ValueError(f"x_t has {x_t.shape[1]} channels, but this U-Net was made for in_channels={in_channels}")
-        multiple = self.config["patch_size"] * 2 ** (levels - 1)
+        patch_size = self.config["patch_size"]
+        multiple = patch_size * 2 ** (levels - 1)
         if x_t.shape[2] % multiple or x_t.shape[3] % multiple:
-            patches = f"and patch_size {self.config['patch_size']} " if self.config["patch_size"] > 1 else ""
             times = {1: "once", 2: "twice"}.get(levels - 1, f"{levels - 1} times")
+            patches = f" and patches of {patch_size}x{patch_size}" if patch_size > 1 else ""
             raise ValueError(
-                f"pictures of {x_t.shape[2]}x{x_t.shape[3]} cannot be halved {times}: with {levels} levels "
-                f"{patches}height and width must be multiples of {multiple}"
+                f"pictures of {x_t.shape[2]}x{x_t.shape[3]} cannot be halved {times}: with {levels} levels{patches} "
+                f"height and width must be multiples of {multiple}"
             )
         if not isinstance(t, Tensor) or t.dtype != torch.long or t.shape != x_t.shape[:1]:
             raise ValueError(f"t must be a long tensor of shape ({len(x_t)},), one step a picture; got {describe(t)}")

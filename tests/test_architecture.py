@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "text_to_image": {"errors", "schedule", "sampling", "guidance", "text", "unet"},
     "checkpoint": {"errors", "schedule", "training", "unet", "text", "text_to_image"},
     "presets": {"data", "evaluation", "schedule", "text", "text_to_image", "unet"},
-    "display": {"errors", "training"},
+    "display": {"errors", "training", "data"},
     "doctor": {"errors", "runtime", "schedule", "training", "unet", "data"},
     "__init__": None,  # anything
     "__main__": None,

@@ -1,3 +1,4 @@
+import json
 import os
 import pickle
 import struct
@@ -12,6 +13,9 @@ from torch import nn
 import ddpm_core.checkpoint
 from ddpm_core import (
     CheckpointError,
+    TextEncoder,
+    TextToImage,
+    Tokenizer,
     TrainingState,
     UNet,
     load_checkpoint,
@@ -108,7 +112,7 @@ def test_another_architecture_is_refused_by_naming_both(state, schedule, path):
 
 
 def test_only_the_courses_own_network_can_be_saved(schedule, path):
-    with pytest.raises(TypeError, match="only a ddpm_core UNet can be saved; got Linear"):
+    with pytest.raises(TypeError, match="only a ddpm_core UNet or TextToImage can be saved; got Linear"):
         save_checkpoint(path, TrainingState(nn.Linear(2, 2)), schedule)
     assert not path.exists()
 
@@ -249,3 +253,129 @@ def test_a_checkpoint_loads_on_the_device_that_is_asked_for(state, training, sch
 def test_resuming_from_an_address_instead_of_a_checkpoint_is_named():
     with pytest.raises(TypeError, match="checkpoint must be what load_checkpoint returns; got 'digits"):
         resume_training(TrainingState(UNet(1, (8,))), "digits.safetensors")
+
+
+CAPTIONS = ["a red seven", "红色的七", "the digit seven in blue"]
+
+
+def new_reader(captions: list[str] = CAPTIONS) -> TextToImage:
+    torch.manual_seed(0)
+    tokenizer = Tokenizer.from_captions(captions)
+    unet = UNet(1, (8, 16), context_dim=8, cross_attention_levels=(1,), patch_size=2)
+    return TextToImage(unet, TextEncoder(len(tokenizer), tokenizer.max_length, 8, num_layers=1), tokenizer)
+
+
+def train_reader(state: TrainingState, digits, schedule):
+    """The iterations of a run of 12 that still lie before a state."""
+    cond = state.model.tokenizer(CAPTIONS).repeat(20, 1)
+    options = dict(batch_size=8, warmup_iterations=3, cond=cond, null_cond=state.model.null_cond, drop_probability=0.3)
+    return train(state, schedule, digits[:60], 12, **options)
+
+
+@pytest.fixture(scope="module")
+def reader_after_5_iterations(digits, schedule) -> TrainingState:
+    state = TrainingState(new_reader())
+    list(islice(train_reader(state, digits, schedule), 5))
+    return state
+
+
+@pytest.fixture
+def reader_state(reader_after_5_iterations) -> TrainingState:
+    """A run with captions after 5 of 12 iterations, which a test may change."""
+    state = TrainingState(new_reader())
+    state.load_state_dict(reader_after_5_iterations.state_dict())
+    return state
+
+
+@pytest.mark.parametrize("with_training", [True, False])
+def test_a_model_that_reads_comes_back_with_its_words(reader_state, schedule, path, with_training):
+    save_checkpoint(path, reader_state, schedule, {"prompt": "红色的七"}, with_training)
+    checkpoint = load_checkpoint(path)
+    model, expected = checkpoint.model, reader_state.ema_model
+    assert isinstance(model, TextToImage)
+    assert model.tokenizer.words == expected.tokenizer.words and "红" in model.tokenizer.words
+    assert model.tokenizer.max_length == expected.tokenizer.max_length
+    assert model.config == expected.config
+    tokens = expected.tokenizer(CAPTIONS)
+    assert torch.equal(model.tokenizer(CAPTIONS), tokens)
+    x_t, t = torch.randn(3, 1, 8, 8), torch.tensor([0, 50, 99])
+    assert torch.equal(model(x_t, t, tokens), expected(x_t, t, tokens))
+    assert not model.training and not any(weight.requires_grad for weight in model.parameters())
+    assert all(map(torch.equal, model.state_dict().values(), expected.state_dict().values()))
+    assert checkpoint.notes == {"prompt": "红色的七"}
+    assert (checkpoint.training is not None) == with_training
+
+
+def test_a_run_with_captions_from_a_file_ends_where_the_uninterrupted_one_does(reader_state, digits, schedule, path):
+    save_checkpoint(path, reader_state, schedule, with_training=True)
+    list(train_reader(reader_state, digits, schedule))
+    resumed = TrainingState(new_reader(), seed=7)
+    resume_training(resumed, load_checkpoint(path))
+    assert resumed.iteration == 5
+    list(train_reader(resumed, digits, schedule))
+    assert resumed.losses == reader_state.losses
+    for ours, expected in [(resumed.model, reader_state.model), (resumed.ema_model, reader_state.ema_model)]:
+        assert all(map(torch.equal, ours.state_dict().values(), expected.state_dict().values()))
+
+
+@pytest.mark.parametrize(
+    "captions, ours, theirs",
+    [
+        (["a red nine", "红色的七", "the digit seven in blue"], "nine", None),  # one word more
+        (["a red seven", "绿色的七", "the digit seven in blue"], "绿", "红"),  # as many words, but others
+    ],
+)
+def test_another_vocabulary_is_refused_by_naming_the_words(reader_state, schedule, path, captions, ours, theirs):
+    save_checkpoint(path, reader_state, schedule, with_training=True)
+    with pytest.raises(CheckpointError, match="the checkpoint is of another architecture") as error:
+        resume_training(TrainingState(new_reader(captions)), load_checkpoint(path))
+    its_words, our_words = str(error.value).split(", this model has ")
+    assert f"'{ours}'" in our_words and f"'{ours}'" not in its_words
+    assert theirs is None or (f"'{theirs}'" in its_words and f"'{theirs}'" not in our_words)
+
+
+def test_a_network_with_text_and_one_without_do_not_resume_each_other(reader_state, state, schedule, path):
+    for saved, other in [(reader_state, state), (state, reader_state)]:
+        save_checkpoint(path, saved, schedule, with_training=True)
+        with pytest.raises(CheckpointError, match="another architecture"):
+            resume_training(other, load_checkpoint(path))
+
+
+ENCODER = dict(vocabulary_size=13, max_length=6, dim=8, num_layers=1, num_heads=4)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(words=None),
+        dict(words="not json"),
+        dict(words="null"),
+        dict(words="[]"),
+        dict(words='["a", "a"]'),
+        dict(words='["a", "red", "seven"]'),
+        dict(text_encoder=None),
+        dict(text_encoder="not json"),
+        dict(text_encoder="[]"),
+        dict(text_encoder=json.dumps(ENCODER | {"max_length": 7})),
+        dict(text_encoder=json.dumps(ENCODER | {"vocabulary_size": 14})),
+        dict(text_encoder=json.dumps(ENCODER | {"dim": 16})),
+        dict(text_encoder=json.dumps(ENCODER | {"num_layers": 2})),
+        dict(text_encoder=json.dumps(ENCODER | {"depth": 2})),
+        dict(text_encoder=json.dumps({"dim": 8})),
+        dict(unet='{"in_channels": 1, "channels": [8, 16], "patch_size": 2}'),
+        dict(unet='{"in_channels": 1, "channels": [8, 16], "context_dim": 8}'),
+        dict(unet='{"in_channels": 1, "channels": [8, 16], "context_dim": 8, "cross_attention_levels": [5]}'),
+        dict(text_encoder=json.dumps(ENCODER | {"num_heads": 0})),
+        dict(text_encoder=json.dumps(ENCODER | {"num_heads": 3})),
+        dict(words=json.dumps(list(range(11)))),
+    ],
+    ids=lambda change: str(change)[:90],
+)
+def test_weights_and_words_that_do_not_fit_are_refused(reader_state, schedule, path, change):
+    save_checkpoint(path, reader_state, schedule)
+    metadata, tensors = ddpm_core.checkpoint._read(path)
+    assert json.loads(metadata["text_encoder"]) == ENCODER
+    metadata = {name: text for name, text in (metadata | change).items() if text is not None}
+    save_file(tensors, path, metadata)
+    with pytest.raises(CheckpointError, match=r"digits\.safetensors is damaged: its weights and its description do no"):
+        load_checkpoint(path)

@@ -1,20 +1,26 @@
 import base64
+import importlib.util
 import io
 import json
 import re
+import warnings
 
 import matplotlib
 import numpy as np
 import PIL.Image
 import pytest
 import torch
+from fontTools.ttLib import TTFont
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.pylabtools import select_figure_formats
 from IPython.utils.capture import capture_output
 from matplotlib import pyplot as plt
+from matplotlib.font_manager import fontManager
 from traitlets.config import Config
 
 from ddpm_core import NoiseSchedule, TrainingState, UNet, cosine_betas, display, train
+from ddpm_core.data import EmojiDataset, all_scenes, caption_of
+from ddpm_core.data.files import data_folder, shipped_file
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -160,6 +166,74 @@ def test_play_moves_the_slider_in_the_browser(monkeypatch):
 def test_frames_need_as_many_captions(captions):
     with pytest.raises(ValueError, match=f"{len(captions)} for 3 frames"):
         display.show_frames(grey_frames(3), captions)
+
+
+def test_attention_is_shown_word_by_word_beside_its_picture(monkeypatch):
+    figures = []
+    monkeypatch.setattr(display, "show_figure", lambda figure, alt: figures.append((figure, alt)))
+    maps = torch.rand(2, 3, 2, 4)
+    display.show_attention(torch.zeros(2, 3, 8, 16), maps, ["start", "red", "七"], row_titles=["a", "b"])
+    [(figure, alt)] = figures
+    axes = figure.axes
+    assert [axis.get_title() for axis in axes[:4]] == ["picture", "start", "red", "七"]
+    for row in range(2):
+        for word in range(3):
+            image = axes[4 * row + 1 + word].images[0]
+            assert np.allclose(image.get_array(), maps[row, word]) and image.get_clim() == (0, maps[row].max().item())
+    assert alt.endswith("start, red, 七")
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("pictures, words", [(1, 3), (2, 2)])
+def test_attention_needs_a_picture_for_each_row_and_a_word_for_each_map(pictures, words):
+    with pytest.raises(ValueError, match=f"need 2 pictures and 3 words; got {pictures} and {words}"):
+        display.show_attention(torch.zeros(pictures, 3, 8, 8), torch.rand(2, 3, 2, 2), ["word"] * words)
+
+
+@pytest.fixture
+def box():
+    """A prompt box whose pictures are as bright as the guidance scale says, and what it was asked for."""
+    asked = []
+
+    def draw(prompt, guidance_scale):
+        asked.append((prompt, guidance_scale))
+        if prompt == "too long":
+            raise ValueError("the caption 'too long' has 99 words")
+        if prompt == "zebra":
+            warnings.warn("no training caption had zebra", UserWarning, stacklevel=2)
+        return torch.full((2, 3, 8, 8), guidance_scale / 4 - 1)
+
+    outputs, widget = shown(display.prompt_box, draw, "a blue three", 3.0)
+    return outputs, widget, asked
+
+
+def test_a_prompt_box_stands_beside_its_static_twin(box):
+    outputs, _, asked = box
+    assert asked == [("a blue three", 3.0)]
+    assert alts(outputs) == ["a blue three  (guidance scale 3)"]
+    assert [WIDGET in output.data for output in outputs] == [False, True]
+
+
+def test_typing_or_moving_the_slider_draws_anew(box):
+    _, widget, asked = box
+    (text, slider), image, note = widget.children[0].children, *widget.children[1:]
+    text.value = "a red seven"
+    slider.value = 8
+    assert asked[1:] == [("a red seven", 3.0), ("a red seven", 8.0)]
+    assert np.asarray(opened(image.value)).max() == 255 and note.value == ""
+    assert not text.continuous_update and not slider.continuous_update  # draws at Enter, not at every letter
+
+
+def test_what_a_prompt_lacks_is_said_in_the_box_and_the_picture_stays(box):
+    _, widget, _ = box
+    (text, _), image, note = widget.children[0].children, *widget.children[1:]
+    before = image.value
+    text.value = "too long"
+    assert note.value == "the caption 'too long' has 99 words" and image.value == before
+    text.value = "zebra"
+    assert note.value == "no training caption had zebra"
+    text.value = "a blue three"
+    assert note.value == ""
 
 
 def test_an_animation_is_a_png_that_moves_and_rests_on_its_last_frame():
@@ -309,3 +383,91 @@ def test_the_course_style_uses_the_colours_that_colour_blind_readers_can_tell_ap
     with matplotlib.rc_context():
         display.use_course_style()
         assert plt.rcParams["axes.prop_cycle"].by_key()["color"][:3] == [display.BLUE, display.ORANGE, display.GREEN]
+
+
+FONT_FILE = "NotoSansSC-subset.otf"
+OF_ITS_LENGTH = ("红色的七", "蓝色的八")  # captions that nobody could tell apart if they were boxes
+
+
+@pytest.fixture
+def without_font(monkeypatch):
+    """matplotlib as it starts, not knowing the course's font; its look comes back afterwards."""
+    monkeypatch.setattr(fontManager, "ttflist", [e for e in fontManager.ttflist if e.name != display.CHINESE_FONT])
+    with matplotlib.rc_context():
+        yield
+
+
+@pytest.fixture(scope="module")
+def font():
+    with TTFont(shipped_file(FONT_FILE)) as font:
+        yield font
+
+
+def title_pixels(text: str) -> np.ndarray:
+    figure, axis = plt.subplots(figsize=(3, 1))
+    axis.set_axis_off()
+    axis.set_title(text)
+    return display.figure_to_pixels(figure)
+
+
+@pytest.mark.parametrize("around", ["{}", "a red seven: {}", "{}\na red seven"])
+def test_chinese_titles_are_drawn_without_a_warning(around, without_font, caplog):
+    display.use_course_style()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        one, other = (title_pixels(around.format(text)) for text in OF_ITS_LENGTH)
+    assert (one != other).any()
+    assert caplog.messages == []  # such as that the font is not bold: it would stand under every figure
+
+
+@pytest.mark.parametrize("content", [None, b"", b"version https://git-lfs"], ids=["missing", "empty", "damaged"])
+def test_without_the_font_figures_are_drawn_and_chinese_becomes_boxes(content, without_font, tmp_path, monkeypatch):
+    monkeypatch.setattr("ddpm_core.data.files.data_folder", lambda: tmp_path)
+    if content is not None:
+        (tmp_path / FONT_FILE).write_bytes(content)
+    display.use_course_style()
+    assert plt.rcParams["font.family"] == ["DejaVu Sans"]
+    with pytest.warns(UserWarning, match="missing from"):
+        one, other = map(title_pixels, OF_ITS_LENGTH)
+    assert (one == other).all()
+    assert (title_pixels("seven") != title_pixels("eight")).any()
+
+
+def test_the_font_does_not_change_english_titles(without_font):
+    display.use_course_style()
+    ours = title_pixels("A red seven, 7")
+    plt.rcParams["font.family"] = "DejaVu Sans"
+    assert (title_pixels("A red seven, 7") == ours).all()
+
+
+def test_the_font_is_made_known_once(without_font):
+    for _ in range(3):
+        display.use_course_style()
+    weights = [entry.weight for entry in fontManager.ttflist if entry.name == display.CHINESE_FONT]
+    assert weights == [400, 700]
+
+
+def test_the_font_has_every_character_of_the_chinese_captions(font):
+    captions = EmojiDataset(["zh"]).captions["zh"] + ["，。、：；！？（）《》“”"]
+    for scene in all_scenes(1, withheld=False, language="zh") + all_scenes(1, withheld=True, language="zh"):
+        captions += [caption_of(scene, "zh", wording) for wording in range(4)]
+        captions += [caption_of(scene * 2, "zh", wording) for wording in range(4)]
+    wanted = {ord(character) for character in "".join(captions) if not character.isascii()}
+    assert wanted == set(font.getBestCmap())
+
+
+def test_the_font_is_small_and_comes_with_its_licence(font):
+    assert shipped_file(FONT_FILE).stat().st_size < 350_000
+    assert font["name"].getDebugName(1) == display.CHINESE_FONT
+    licence = shipped_file("OFL.txt").read_text(encoding="utf-8")
+    assert licence.startswith(f"Copyright {font['name'].getDebugName(0)}\n")
+    assert "SIL OPEN FONT LICENSE Version 1.1" in licence and "Reserved Font Name" in licence
+
+
+def test_the_builder_makes_the_same_font_again():
+    spec = importlib.util.spec_from_file_location("build_font", data_folder() / "build_font.py")
+    builder = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(builder)
+    if why := builder.difference():
+        pytest.skip(why)
+    assert builder.build(builder.ImageFont.truetype(builder.FONTS).path) == shipped_file(FONT_FILE).read_bytes()

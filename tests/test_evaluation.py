@@ -3,7 +3,20 @@ import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from ddpm_core import DigitReader, copy_ratios, judge_digits, load_digits, loss_by_timestep, nearest_pictures
+from ddpm_core import (
+    DigitReader,
+    EmojiDataset,
+    caption_of,
+    copy_ratios,
+    emoji_agreement,
+    judge_digits,
+    judge_scenes,
+    load_digit_scenes,
+    load_digits,
+    loss_by_timestep,
+    nearest_pictures,
+    scene_agreement,
+)
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +154,137 @@ def test_pictures_of_two_sizes_cannot_be_compared(digits):
     for compare in (nearest_pictures, copy_ratios):
         with pytest.raises(ValueError, match=message):
             compare(torch.zeros(2, 1, 16, 16), digits)
+
+
+@pytest.mark.parametrize("num_digits, expected", [(1, 0.97), (2, 0.95)])
+def test_real_scenes_of_unseen_digits_are_judged_right(reader, num_digits, expected):
+    data = load_digit_scenes(num_digits, 1000, "held_out")
+    digits_right, colours_right = judge_scenes(data.pictures, data.scenes, reader)
+    assert digits_right.dtype == colours_right.dtype == torch.bool
+    assert digits_right.shape == colours_right.shape == (1000,)
+    assert digits_right.float().mean() >= expected
+    assert colours_right.float().mean() >= 0.995
+
+
+@pytest.mark.parametrize("num_digits", [1, 2])
+def test_pictures_of_other_scenes_are_judged_wrong(reader, num_digits):
+    data = load_digit_scenes(num_digits, 1000, "held_out")
+    others = data.scenes[1:] + data.scenes[:1]
+    digits_right, colours_right = judge_scenes(data.pictures, others, reader)
+    by_chance = [
+        sum(
+            all(a[side][part] == b[side][part] for side in range(num_digits))
+            for a, b in zip(data.scenes, others, strict=True)
+        )
+        for part in (0, 1)
+    ]
+    assert digits_right.sum().item() == pytest.approx(by_chance[0], abs=15)
+    assert colours_right.sum().item() == by_chance[1]
+
+
+def test_sides_that_are_swapped_are_judged_wrong_and_one_wrong_side_is_enough(reader):
+    data = load_digit_scenes(2, 500, "held_out")
+    digits_right, colours_right = judge_scenes(data.pictures, data.scenes, reader)
+    swapped = [scene[::-1] for scene in data.scenes]
+    half_wrong = [((left[0], "red" if left[1] != "red" else "blue"), right) for left, right in data.scenes]
+    other_digit = [(left, ((right[0] + 1) % 10, right[1])) for left, right in data.scenes]
+    same_digit = torch.tensor([left[0] == right[0] for left, right in data.scenes])
+    same_colour = torch.tensor([left[1] == right[1] for left, right in data.scenes])
+    digits_swapped, colours_swapped = judge_scenes(data.pictures, swapped, reader)
+    assert (digits_swapped & ~same_digit).float().mean() < 0.02
+    assert not (colours_swapped & ~same_colour).any()
+    assert torch.equal(digits_swapped & same_digit, digits_right & same_digit)
+    digits, colours = judge_scenes(data.pictures, half_wrong, reader)
+    assert torch.equal(digits, digits_right) and not colours.any()
+    digits, colours = judge_scenes(data.pictures, other_digit, reader)
+    assert digits.float().mean() < 0.02 and torch.equal(colours, colours_right)
+
+
+@pytest.mark.parametrize("strength", [0.4, 0.7])
+def test_fainter_ink_of_the_same_hue_is_judged_alike(reader, strength):
+    data = load_digit_scenes(2, 300, "held_out")
+    faint = (data.pictures + 1) * strength - 1
+    for expected, found in zip(
+        judge_scenes(data.pictures, data.scenes, reader), judge_scenes(faint, data.scenes, reader), strict=True
+    ):
+        assert (found == expected).float().mean() > 0.99
+
+
+@pytest.mark.parametrize(
+    "pictures, scenes, message",
+    [
+        (
+            torch.zeros(2, 1, 8, 8),
+            2,
+            r"pictures must be \(N, 3, 8, 8\) or .*, one for each of the 2 scenes .*; got \(2, 1,",
+        ),
+        (torch.zeros(2, 3, 8, 12), 2, r"pictures must be .*; got \(2, 3, 8, 12\)"),
+        (torch.zeros(2, 3, 16, 16), 2, r"pictures must be .*; got \(2, 3, 16, 16\)"),
+        (torch.zeros(2, 3, 8, 8), 3, r"pictures must be .*, one for each of the 3 scenes .*; got \(2, 3, 8, 8\)"),
+        (torch.zeros(3, 8, 8), 1, r"pictures must be a tensor of pictures, \(N, C, H, W\)"),
+        (torch.full((1, 3, 8, 8), 2.0), 1, r"pictures must lie in \[-1, 1\]"),
+    ],
+)
+def test_pictures_that_do_not_fit_the_scenes_are_refused(reader, pictures, scenes, message):
+    with pytest.raises(ValueError, match=message):
+        judge_scenes(pictures, [((7, "red"),)] * scenes, reader)
+
+
+@pytest.mark.parametrize("digits_seen, digits_named", [(1, 2), (2, 1), (3, 2)])
+def test_scenes_of_more_or_fewer_digits_than_the_pictures_are_refused(reader, digits_seen, digits_named):
+    data = load_digit_scenes(1, 5)
+    pictures, scenes = data.pictures.repeat(1, 1, 1, digits_seen), [scene * digits_named for scene in data.scenes]
+    with pytest.raises(ValueError, match=r"pictures must be \(N, 3, 8, 8\) or \(N, 3, 8, 16\)"):
+        judge_scenes(pictures, scenes, reader)
+
+
+class FakeGenerate:
+    """Stands in for generate: returns pictures made beforehand, and notes what it was asked for."""
+
+    def __init__(self, pictures: torch.Tensor):
+        self.pictures, self.asked = pictures, {}
+
+    def __call__(self, model, schedule, prompts, shape, guidance_scale=3.0, **options):
+        self.asked = dict(prompts=prompts, shape=shape, guidance_scale=guidance_scale, **options)
+        yield torch.zeros_like(self.pictures)
+        yield self.pictures
+
+
+@pytest.mark.parametrize("num_digits", [1, 2])
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_model_that_draws_what_it_is_asked_for_agrees_and_one_that_mixes_it_up_does_not(
+    reader, monkeypatch, schedule, num_digits, language
+):
+    data = load_digit_scenes(num_digits, 300, "held_out")
+    digits_right, colours_right = judge_scenes(data.pictures, data.scenes, reader)
+    rows = torch.nonzero(digits_right & colours_right)[:, 0]
+    scenes = [data.scenes[row] for row in rows.tolist()]
+    fake = FakeGenerate(data.pictures[rows])
+    monkeypatch.setattr("ddpm_core.evaluation.generate", fake)
+    agreement = scene_agreement(None, schedule, scenes, language, reader, 2.5, num_steps=7, seed=4)
+    assert agreement.dtype == torch.bool and agreement.tolist() == [True] * len(rows)
+    prompts = [caption_of(scene, language, i % 4) for i, scene in enumerate(scenes)]
+    assert fake.asked == dict(prompts=prompts, shape=(3, 8, 8 * num_digits), guidance_scale=2.5, num_steps=7, seed=4)
+    fake.pictures = fake.pictures.roll(1, dims=0)
+    assert scene_agreement(None, schedule, scenes, language, reader).float().mean() < 0.1
+
+
+@pytest.fixture(scope="module")
+def emoji() -> EmojiDataset:
+    return EmojiDataset()
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_model_that_draws_every_emoji_agrees_and_one_that_mixes_them_up_does_not(
+    emoji, monkeypatch, schedule, language
+):
+    rows = torch.randperm(len(emoji.characters), generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(emoji.pictures.shape, generator=torch.Generator().manual_seed(1))
+    fake = FakeGenerate((emoji.pictures[rows] + 0.02 * noise).clamp(-1, 1))
+    monkeypatch.setattr("ddpm_core.evaluation.generate", fake)
+    agreement = emoji_agreement(None, schedule, emoji, rows, language, 2.5, num_steps=7, seed=4)
+    assert agreement.dtype == torch.bool and agreement.all() and len(agreement) == len(rows)
+    prompts = [emoji.captions[language][row] for row in rows.tolist()]
+    assert fake.asked == dict(prompts=prompts, shape=(3, 32, 32), guidance_scale=2.5, num_steps=7, seed=4)
+    fake.pictures = fake.pictures.roll(1, dims=0)
+    assert not emoji_agreement(None, schedule, emoji, rows, language).any()

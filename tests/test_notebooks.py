@@ -101,7 +101,14 @@ def test_names_are_found_where_a_cell_defines_them(source, names):
 
 
 @pytest.mark.parametrize(
-    "name", ["01_sampling_from_a_gaussian", "02_the_forward_process", "03_the_noise_predictor", "04_training"]
+    "name",
+    [
+        "01_sampling_from_a_gaussian",
+        "02_the_forward_process",
+        "03_the_noise_predictor",
+        "04_training",
+        "05_text_conditioning",
+    ],
 )
 def test_the_course_has_this_notebook(name):
     assert FOLDER / f"{name}.ipynb" in PATHS

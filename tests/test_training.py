@@ -5,9 +5,11 @@ from itertools import islice
 import pytest
 import torch
 import torch.nn.functional as F
+from diffusers import DDPMScheduler
+from diffusers.training_utils import compute_snr
 from torch import Tensor, nn
 
-from ddpm_core import TrainingDiverged, TrainingState, UNet, diffusion_loss, train
+from ddpm_core import NoiseSchedule, TrainingDiverged, TrainingState, UNet, diffusion_loss, load_digits, train
 from ddpm_core.training import learning_rate_at, update_ema
 
 FAST = dict(batch_size=8, warmup_iterations=3)
@@ -275,3 +277,132 @@ def test_pictures_between_0_and_1_are_trained_on_with_a_warning(digits, schedule
 def test_a_batch_size_that_is_no_whole_number_is_refused(batch_size, digits, schedule):
     with pytest.raises(ValueError, match="batch_size must be a whole number, 1 or more; got"):
         next(train(TrainingState(UNet(1, (8,))), schedule, digits, 1, batch_size))
+
+
+def tenth(x_t: Tensor, t: Tensor) -> Tensor:
+    return x_t * t[:, None, None, None] / 10
+
+
+def loss_with(gamma: float | None, schedule: NoiseSchedule) -> Tensor:
+    x_0 = torch.rand(64, 1, 4, 4, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    return diffusion_loss(tenth, schedule, x_0, torch.Generator().manual_seed(2), gamma)
+
+
+@pytest.mark.parametrize("gamma", [1, 2.5, 5.0])
+def test_min_snr_weights_are_those_of_diffusers(gamma, schedule):
+    generator = torch.Generator().manual_seed(2)
+    x_0 = torch.rand(64, 1, 4, 4, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    t = torch.randint(100, (64,), generator=generator)
+    eps = torch.randn(x_0.shape, generator=generator)
+    peer = DDPMScheduler(100, trained_betas=schedule.betas.numpy())
+    eps_hat = tenth(peer.add_noise(x_0, eps, t), t)
+    snr = compute_snr(peer, t)
+    weights = torch.stack([snr, torch.full_like(snr, gamma)], dim=1).min(dim=1).values / snr  # for eps prediction
+    expected = ((eps_hat - eps).square().mean(dim=(1, 2, 3)) * weights).mean()
+    assert snr.min() < gamma < snr.max()
+    torch.testing.assert_close(loss_with(gamma, schedule), expected, rtol=1e-4, atol=0)
+
+
+def test_without_a_limit_or_with_one_above_all_ratios_every_timestep_weighs_the_same(schedule):
+    torch.testing.assert_close(loss_with(1e9, schedule), loss_with(None, schedule))
+    assert loss_with(1, schedule) < 0.9 * loss_with(None, schedule)
+
+
+def test_training_passes_the_limit_on_to_the_loss(new_run, digits, schedule):
+    plain, huge, small = (
+        finish(train(new_run(), schedule, digits, 3, **FAST, min_snr_gamma=gamma)) for gamma in (None, 1e9, 0.1)
+    )
+    assert huge == pytest.approx(plain, rel=1e-4)
+    assert small[0] < 0.9 * plain[0]
+
+
+class Watches(nn.Module):
+    """A network that notes the pictures and the conditions that it is shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.seen = nn.Parameter(torch.zeros(1)), []
+
+    def forward(self, x_t: Tensor, t: Tensor, cond: Tensor) -> Tensor:
+        self.seen += zip(x_t.mean(dim=(1, 2, 3)).tolist(), cond.tolist(), strict=True)
+        return x_t * self.weight
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.1, 0.5, 1.0, None])
+def test_each_picture_comes_with_its_own_condition_or_with_none_at_all(probability):
+    hardly_noisy = NoiseSchedule(torch.full((2,), 1e-5))
+    pictures = (torch.arange(20) / 10 - 1)[:, None, None, None].expand(20, 1, 8, 8)  # each of one value
+    cond = torch.stack([torch.arange(20), 100 + torch.arange(20)], dim=1)
+    state, options = TrainingState(Watches()), {} if probability is None else dict(drop_probability=probability)
+    finish(
+        train(state, hardly_noisy, pictures, 20, batch_size=200, cond=cond, null_cond=torch.tensor([7, 7]), **options)
+    )
+    dropped = [heard == [7, 7] for _, heard in state.model.seen]
+    for value, heard in state.model.seen:
+        row = round((value + 1) * 10)
+        assert heard in ([row, 100 + row], [7, 7])
+    expected = 0.1 if probability is None else probability
+    assert sum(dropped) / 4000 == pytest.approx(expected, abs=4 * (expected * (1 - expected) / 4000) ** 0.5)
+
+
+class Labelled(nn.Module):
+    """A network that is told a digit; 10 stands for no digit."""
+
+    def __init__(self):
+        super().__init__()
+        self.unet, self.digit = UNet(1, (8, 8), context_dim=8), nn.Embedding(11, 8)
+
+    def forward(self, x_t: Tensor, t: Tensor, cond: Tensor) -> Tensor:
+        return self.unet(x_t, t, self.digit(cond)[:, None], torch.zeros(len(cond), 1, dtype=torch.bool))
+
+
+def test_leaving_a_run_with_conditions_and_going_on_equals_never_stopping(schedule):
+    pictures, labels = load_digits("train")
+    torch.manual_seed(0)
+    model = Labelled()
+    whole, in_parts, copied = (TrainingState(copy.deepcopy(model), seed) for seed in (0, 0, 1))
+    options = dict(cond=labels, null_cond=torch.tensor(10), drop_probability=0.3, min_snr_gamma=2.0, **FAST)
+    finish(train(whole, schedule, pictures, 10, **options))
+    finish(islice(train(in_parts, schedule, pictures, 10, **options), 4))
+    copied.load_state_dict(in_parts.state_dict())
+    for state in (in_parts, copied):
+        assert finish(train(state, schedule, pictures, 10, **options)) == whole.losses
+        assert torch.equal(weights(state.model), weights(whole.model))
+        assert torch.equal(weights(state.ema_model), weights(whole.ema_model))
+
+
+def test_conditions_change_what_is_learnt(schedule):
+    pictures, labels = load_digits("train")
+    torch.manual_seed(0)
+    model = Labelled()
+    losses = [
+        finish(train(TrainingState(copy.deepcopy(model)), schedule, pictures, 8, cond=cond, null_cond=torch.tensor(10)))
+        for cond in (labels, torch.full_like(labels, 10))
+    ]
+    assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize(
+    "cond, null_cond, message",
+    [
+        (torch.zeros(9, 2), torch.zeros(2), r"one row for each of the 10 pictures, .*; got float32 tensor .*\(9, 2\)"),
+        (torch.zeros(10, 2), None, r"and null_cond beside it; got float32 tensor of shape \(10, 2\) and None"),
+        (torch.zeros(10, 2), torch.zeros(3), r"null_cond must have the shape of one condition, \(2,\); got .*\(3,\)"),
+    ],
+)
+def test_conditions_that_do_not_fit_the_pictures_are_refused(digits, schedule, cond, null_cond, message):
+    with pytest.raises(ValueError, match=message):
+        next(train(TrainingState(Watches()), schedule, digits[:10], 1, cond=cond, null_cond=null_cond))
+
+
+@pytest.mark.parametrize("probability", [-0.1, 1.1])
+def test_a_share_of_dropped_conditions_that_is_no_share_is_refused(digits, schedule, probability):
+    options = dict(cond=torch.zeros(10, 2), null_cond=torch.zeros(2), drop_probability=probability)
+    with pytest.raises(ValueError, match="probability must lie between 0 and 1; got"):
+        next(train(TrainingState(Watches()), schedule, digits[:10], 1, **options))
+
+
+@pytest.mark.parametrize("gamma", [0, -1.0, math.nan])
+def test_a_limit_of_the_ratio_that_is_not_above_0_is_refused(gamma, schedule):
+    with pytest.raises(ValueError, match="min_snr_gamma must be above 0; got"):
+        loss_with(gamma, schedule)

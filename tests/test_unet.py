@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm_core import AttentionBlock, ResidualBlock, TimeEmbedding, UNet
+from ddpm_core import AttentionBlock, CrossAttentionBlock, ResidualBlock, TimeEmbedding, UNet, record_attention
 from ddpm_core.unet import group_norm
 
 
@@ -27,8 +27,23 @@ CONFIGS = [
     dict(channels=(8,)),
     dict(in_channels=3, channels=(8, 16, 24)),
     dict(channels=(16, 8), blocks_per_level=2, attention_levels=(0, 1)),
+    dict(channels=(8, 16), context_dim=12),
+    dict(in_channels=3, channels=(8, 16), context_dim=12, cross_attention_levels=(0, 1), patch_size=2),
+    dict(channels=(8,), attention_levels=(0,), patch_size=4),
 ]
 every_config = pytest.mark.parametrize("config", CONFIGS, ids=str)
+
+
+def text(batch_size: int, context_dim: int = 12, seed: int = 1) -> tuple[Tensor, Tensor]:
+    """A context of up to 5 tokens, 3 of them for the first picture, 4 for the second, ...; and its padding."""
+    lengths = torch.arange(3, 3 + batch_size)
+    return randn(batch_size, 5, context_dim, seed=seed), torch.arange(5) >= lengths[:, None]
+
+
+def predict(unet: UNet, x_t: Tensor, t: Tensor) -> Tensor:
+    """The U-Net's answer, with a text to read where it reads one."""
+    context_dim = unet.config["context_dim"]
+    return unet(x_t, t) if context_dim is None else unet(x_t, t, *text(len(x_t), context_dim))
 
 
 @every_config
@@ -36,13 +51,13 @@ every_config = pytest.mark.parametrize("config", CONFIGS, ids=str)
 def test_the_noise_has_the_shape_of_the_picture(config, height, width):
     unet = UNet(**config)
     x_t = randn(2, config.get("in_channels", 1), height, width)
-    assert unet(x_t, torch.tensor([0, 999])).shape == x_t.shape
+    assert predict(unet, x_t, torch.tensor([0, 999])).shape == x_t.shape
 
 
 @every_config
 def test_a_new_network_predicts_no_noise(config):
     x_t = randn(2, config.get("in_channels", 1), 8, 8)
-    assert torch.equal(UNet(**config)(x_t, torch.tensor([0, 999])), torch.zeros_like(x_t))
+    assert torch.equal(predict(UNet(**config), x_t, torch.tensor([0, 999])), torch.zeros_like(x_t))
 
 
 def test_the_sinusoids_are_those_of_the_formula():
@@ -121,7 +136,7 @@ def test_attention_stands_where_it_was_asked_for_and_in_the_middle(config):
 def test_the_gradient_reaches_every_weight(config):
     unet = randomised(UNet(**config))
     x_t = randn(4, config.get("in_channels", 1), 8, 8)
-    unet(x_t, torch.tensor([1, 10, 100, 999])).square().sum().backward()
+    predict(unet, x_t, torch.tensor([1, 10, 100, 999])).square().sum().backward()
     assert [name for name, weight in unet.named_parameters() if not weight.grad.any()] == []
     assert [name for name, weight in unet.named_parameters() if weight.ndim > 1 and not weight.grad.all()] == []
 
@@ -148,7 +163,9 @@ def test_each_picture_is_treated_by_itself():
         torch.testing.assert_close(alone[0], together[row], rtol=1e-3, atol=1e-3 * together.abs().max().item())
 
 
-def number_of_weights(in_channels, channels, blocks_per_level, attention_levels):
+def number_of_weights(
+    in_channels, channels, blocks_per_level, attention_levels, context_dim, cross_attention_levels, patch_size
+):
     """Counted from the plan, layer by layer: a weight for each pair of what goes in and out, and the biases."""
     D = 4 * channels[0]
 
@@ -162,18 +179,25 @@ def number_of_weights(in_channels, channels, blocks_per_level, attention_levels)
     def attention(c):
         return 2 * c + conv(c, 3 * c, 1) + conv(c, c, 1)
 
-    def level(a, b, number, attends):
-        return residual(a, b) + (number - 1) * residual(b, b) + attends * attention(b)
+    def cross_attention(c):
+        return 2 * c + conv(c, c, 1) + conv(context_dim, 2 * c, 1) + conv(c, c, 1)
 
+    def level(a, b, number, attends, reads):
+        blocks = residual(a, b) + (number - 1) * residual(b, b)
+        return blocks + (attention(b) if attends else 0) + (cross_attention(b) if reads else 0)
+
+    has_text = context_dim is not None
+    patch = in_channels * patch_size * patch_size
     total = conv(channels[0], D, 1) + conv(D, D, 1)  # time
-    total += conv(in_channels, channels[0], 3) + 2 * channels[0] + conv(channels[0], in_channels, 3)  # stem and head
-    total += level(channels[-1], channels[-1], 1, True)  # middle
+    total += conv(context_dim, D, 1) if has_text else 0  # gist
+    total += conv(patch, channels[0], 3) + 2 * channels[0] + conv(channels[0], patch, 3)  # stem and head
+    total += level(channels[-1], channels[-1], 1, True, has_text)  # middle
     before = [channels[0], *channels]
     below = [*channels[1:], channels[-1]]
     for number, width in enumerate(channels):
-        attends = number in attention_levels
-        total += level(before[number], width, blocks_per_level, attends)
-        total += level(width + below[number], width, blocks_per_level, attends)
+        attends, reads = number in attention_levels, number in cross_attention_levels
+        total += level(before[number], width, blocks_per_level, attends, reads)
+        total += level(width + below[number], width, blocks_per_level, attends, reads)
     for width, next_width in pairwise(channels):
         total += conv(width, width, 3) + conv(next_width, next_width, 3)  # halving and doubling
     return total
@@ -191,7 +215,7 @@ def test_config_and_weights_rebuild_the_network(config):
     twin = UNet(**unet.config)
     twin.load_state_dict(unet.state_dict())
     x_t, t = randn(2, config.get("in_channels", 1), 8, 8), torch.tensor([0, 999])
-    assert torch.equal(twin(x_t, t), unet(x_t, t))
+    assert torch.equal(predict(twin, x_t, t), predict(unet, x_t, t))
 
 
 @pytest.mark.parametrize("channels", [(), (12,), (8, 20), (0, 8), (4,), (8.0,), ("8",)], ids=str)
@@ -231,3 +255,216 @@ def test_steps_that_do_not_fit_the_pictures_are_refused(t):
 def test_one_number_instead_of_the_widths_is_refused():
     with pytest.raises(ValueError, match=r"channels must be multiples of 8, one a level, such as \(32, 64\); got 32"):
         UNet(1, 32)
+
+
+@pytest.fixture
+def block() -> CrossAttentionBlock:
+    return randomised(CrossAttentionBlock(16, 12, num_heads=4))
+
+
+def test_a_new_cross_attention_block_changes_nothing():
+    x = randn(2, 8, 4, 4)
+    assert torch.equal(CrossAttentionBlock(8, 12)(x, *text(2)), x)
+
+
+def test_cross_attention_and_its_weights_are_those_of_torch(block):
+    x, (context, padding) = randn(2, 16, 3, 5), text(2)
+    peer = nn.MultiheadAttention(16, num_heads=4, kdim=12, vdim=12, batch_first=True)
+    peer.q_proj_weight.data = block.to_q.weight.data[:, :, 0, 0]
+    peer.k_proj_weight.data, peer.v_proj_weight.data = block.to_kv.weight.data.chunk(2)
+    peer.in_proj_bias.data = torch.cat([block.to_q.bias.data, block.to_kv.bias.data])
+    peer.out_proj.weight.data, peer.out_proj.bias.data = block.to_out.weight.data[:, :, 0, 0], block.to_out.bias.data
+    pixels = block.norm(x).flatten(2).transpose(1, 2)  # (B, H*W, C)
+    attended, weights = peer(pixels, context, context, key_padding_mask=padding, average_attn_weights=False)
+    expected = x + attended.transpose(1, 2).reshape(x.shape)
+    torch.testing.assert_close(block(x, context, padding), expected, rtol=1e-4, atol=1e-5)
+    expected = weights.transpose(-1, -2).reshape(2, 4, 5, 3, 5)  # (B, heads, L, H, W)
+    torch.testing.assert_close(block.attention_weights(x, context, padding), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_attention_weights_add_up_to_1_over_the_tokens_and_are_0_at_padding(block):
+    context, padding = text(2)
+    weights = block.attention_weights(randn(2, 16, 3, 5), context, padding)
+    torch.testing.assert_close(weights.sum(dim=2), torch.ones(2, 4, 3, 5))
+    assert (weights.movedim(2, 1)[padding] == 0).all()
+    assert (weights.movedim(2, 1)[~padding] > 0).all()
+
+
+def test_attention_weights_times_values_are_what_the_block_adds(block):
+    x, (context, padding) = randn(2, 16, 3, 5), text(2)
+    _, _, values = block.queries_keys_values(x, context)  # (B, heads, L, C/heads)
+    heads = torch.einsum("bnlhw,bnlc->bnchw", block.attention_weights(x, context, padding), values)
+    torch.testing.assert_close(block(x, context, padding), x + block.to_out(heads.flatten(1, 2)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("elsewhere", [lambda context: context * 0, lambda context: context * -1000])
+def test_what_stands_at_padding_has_no_influence(elsewhere):
+    unet, x_t, t = (
+        UNet(1, (8, 16), context_dim=12, cross_attention_levels=(0, 1)),
+        randn(2, 1, 8, 8),
+        torch.tensor([0, 9]),
+    )
+    context, padding = text(2)
+    other = torch.where(padding[:, :, None], elsewhere(context), context)
+    randomised(unet.head)
+    for block in unet.modules():
+        if isinstance(block, CrossAttentionBlock):
+            randomised(block.to_out)
+    answer = unet(x_t, t, context, padding)
+    torch.testing.assert_close(unet(x_t, t, other, padding), answer, rtol=0, atol=1e-6)
+    torch.testing.assert_close(unet(x_t[:1], t[:1], context[:1, :3], padding[:1, :3]), answer[:1], rtol=0, atol=1e-5)
+    assert (unet(x_t, t, elsewhere(context), padding) - answer).abs().max() > 1e-2  # while the tokens do count
+
+
+@every_config
+def test_the_network_looks_at_the_text_where_it_was_asked_to_and_in_the_middle(config):
+    unet = UNet(**config)
+    asked_for = config.get("cross_attention_levels", ())
+    assert isinstance(unet.middle.cross_attention, CrossAttentionBlock) == ("context_dim" in config)
+    down = [isinstance(level.cross_attention, CrossAttentionBlock) for level in unet.down]
+    up = [isinstance(level.cross_attention, CrossAttentionBlock) for level in unet.up]
+    assert down == up[::-1] == [level in asked_for for level in range(len(unet.down))]
+
+
+def test_the_text_reaches_the_residual_blocks_through_the_mean_of_its_tokens():
+    unet, x_t, t = randomised(UNet(1, (8,), context_dim=12)), randn(2, 1, 8, 8), torch.tensor([3, 99])
+    embeddings = []
+    unet.down[0].blocks[0].register_forward_hook(lambda block, inputs, output: embeddings.append(inputs[1]))
+    context, padding = text(2)
+    unet(x_t, t, context, padding)
+    gists = torch.stack([context[row, : 3 + row].mean(dim=0) for row in range(2)])
+    torch.testing.assert_close(embeddings[0], unet.time_embedding(t) + unet.gist(gists), rtol=1e-4, atol=1e-5)
+
+
+def test_each_picture_is_treated_with_its_own_text():
+    unet, x_t, t = (
+        UNet(1, (8, 16), context_dim=12, cross_attention_levels=(1,)),
+        randn(3, 1, 8, 8),
+        torch.tensor([3, 50, 99]),
+    )
+    randomised(unet.head)
+    context, padding = text(3)
+    together = unet(x_t, t, context, padding)
+    for row in range(3):
+        only = slice(row, row + 1)
+        torch.testing.assert_close(unet(x_t[only], t[only], context[only], padding[only]), together[only])
+
+
+@pytest.fixture
+def reading_unet() -> UNet:
+    return randomised(UNet(1, (8, 16), context_dim=12, cross_attention_levels=(0, 1)))
+
+
+def hooks_of(unet: UNet) -> list:
+    return [hook for module in unet.modules() for hook in module._forward_hooks.values()]
+
+
+def test_recorded_maps_are_the_mean_over_the_heads_of_every_block_in_the_order_of_the_network(reading_unet):
+    blocks = [level.cross_attention for level in (*reading_unet.down, reading_unet.middle, *reading_unet.up)]
+    inputs_of = {}
+    for block in blocks:
+        block.register_forward_hook(lambda block, inputs, output: inputs_of.update({block: inputs}))
+    with record_attention(reading_unet) as maps:
+        reading_unet(randn(2, 1, 8, 12), torch.tensor([3, 99]), *text(2))
+    assert [tuple(each.shape) for each in maps] == [(2, 5, *size) for size in [(8, 12)] + [(4, 6)] * 3 + [(8, 12)]]
+    for block, recorded in zip(blocks, maps, strict=True):
+        assert torch.equal(recorded, block.attention_weights(*inputs_of[block]).mean(dim=1))
+        assert not recorded.requires_grad
+
+
+def test_recording_changes_no_output_and_ends_with_the_block(reading_unet):
+    x_t, t = randn(2, 1, 8, 8), torch.tensor([3, 99])
+    before = reading_unet(x_t, t, *text(2))
+    with record_attention(reading_unet) as maps:
+        assert torch.equal(reading_unet(x_t, t, *text(2)), before)
+        assert len(maps) == 5
+        reading_unet(x_t, t, *text(2))
+        assert len(maps) == 10
+    assert hooks_of(reading_unet) == []
+    assert torch.equal(reading_unet(x_t, t, *text(2)), before)
+    assert len(maps) == 10
+
+
+def test_an_error_ends_the_recording_too(reading_unet):
+    with pytest.raises(KeyboardInterrupt), record_attention(reading_unet):
+        assert len(hooks_of(reading_unet)) == 5
+        raise KeyboardInterrupt
+    assert hooks_of(reading_unet) == []
+
+
+def test_nothing_is_recorded_of_a_network_without_text():
+    with record_attention(UNet(1, (8,))) as maps:
+        UNet(1, (8,))(randn(1, 1, 8, 8), torch.tensor([0]))
+    assert maps == []
+
+
+def test_a_patch_is_one_position_of_the_network():
+    sizes, unet = [], UNet(3, (8, 16), patch_size=2)
+    for part in (unet.stem, unet.middle, unet.head):
+        part.register_forward_hook(lambda module, inputs, output: sizes.append(tuple(output.shape[1:])))
+    unet(randn(1, 3, 8, 16), torch.tensor([0]))
+    assert sizes == [(8, 4, 8), (16, 2, 4), (12, 4, 8)]
+
+
+def test_pixels_go_into_patches_and_come_back_to_their_places():
+    unet, x_t = UNet(3, (8,), patch_size=2), randn(2, 3, 4, 6)
+    patches = unet.to_patches(x_t)
+    for row, column in [(0, 0), (1, 2)]:
+        square = x_t[:, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+        assert torch.equal(patches[:, :, row, column], square.flatten(1))
+    assert torch.equal(unet.to_pixels(patches), x_t)
+
+
+@pytest.mark.parametrize("height, width", [(8, 12), (4, 8), (9, 8)])
+def test_pictures_that_patches_and_levels_do_not_divide_are_refused(height, width):
+    message = (
+        f"pictures of {height}x{width} cannot be halved twice: with 3 levels and patches of 2x2 "
+        "height and width must be multiples of 8"
+    )
+    with pytest.raises(ValueError, match=message):
+        UNet(1, (8, 8, 8), patch_size=2)(torch.zeros(1, 1, height, width), torch.tensor([0]))
+
+
+@pytest.mark.parametrize("levels", [(2,), (0, -1)])
+def test_cross_attention_on_a_level_that_is_not_there_is_refused(levels):
+    with pytest.raises(ValueError, match=r"cross_attention_levels must lie between 0 and 1; got \("):
+        UNet(1, (8, 8), context_dim=12, cross_attention_levels=levels)
+
+
+def test_cross_attention_without_a_width_of_the_text_is_refused():
+    with pytest.raises(ValueError, match="cross_attention_levels need a context_dim"):
+        UNet(1, (8, 8), cross_attention_levels=(1,))
+
+
+def test_a_text_for_a_network_that_reads_none_is_refused():
+    with pytest.raises(ValueError, match=r"this U-Net reads no text: it was made without context_dim"):
+        UNet(1, (8,))(torch.zeros(2, 1, 8, 8), torch.tensor([0, 9]), *text(2))
+
+
+CONTEXT, PADDING = torch.zeros(2, 5, 12), torch.zeros(2, 5, dtype=torch.bool)
+
+
+@pytest.mark.parametrize(
+    "context, padding, message",
+    [
+        (None, None, r"reads a text: context must be of shape \(2, L, 12\); got None"),
+        (None, PADDING, r"context must be of shape \(2, L, 12\); got None"),
+        (CONTEXT[:1], PADDING[:1], r"context must be of shape \(2, L, 12\); got .*\(1, 5, 12\)"),
+        (CONTEXT[..., :8], PADDING, r"context must be of shape \(2, L, 12\); got .*\(2, 5, 8\)"),
+        (CONTEXT[:, 0], PADDING, r"context must be of shape \(2, L, 12\); got .*\(2, 12\)"),
+        (CONTEXT.tolist(), PADDING, r"context must be of shape \(2, L, 12\); got .*list"),
+        (CONTEXT, None, r"padding must be bool, \(2, 5\); got None"),
+        (CONTEXT, PADDING.long(), r"padding must be bool, \(2, 5\); got int64"),
+        (CONTEXT, PADDING[:, :4], r"padding must be bool, \(2, 5\); got bool tensor of shape \(2, 4\)"),
+        (CONTEXT, PADDING[:1], r"padding must be bool, \(2, 5\); got bool tensor of shape \(1, 5\)"),
+    ],
+)
+def test_a_text_that_does_not_fit_is_refused(context, padding, message):
+    with pytest.raises(ValueError, match=message):
+        UNet(1, (8,), context_dim=12)(torch.zeros(2, 1, 8, 8), torch.tensor([0, 9]), context, padding)
+
+
+@pytest.mark.parametrize("patch_size", [0, -1, 1.5, "2", None])
+def test_a_patch_size_that_is_no_whole_number_is_refused(patch_size):
+    with pytest.raises(ValueError, match="patch_size must be a whole number, 1 or more; got"):
+        UNet(1, (8,), patch_size=patch_size)

@@ -1,0 +1,248 @@
+import copy
+import warnings
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ddpm_core import (
+    PromptWarning,
+    TextEncoder,
+    TextToImage,
+    Tokenizer,
+    TrainingState,
+    UNet,
+    generate,
+    prompt_notice,
+    train,
+)
+from ddpm_core.text import START, padding_mask
+
+CAPTIONS = ["a red seven", "红色的七", "the digit seven in blue"]
+SHAPE = (1, 8, 8)
+
+
+def new_model(dim: int = 16, **unet) -> TextToImage:
+    tokenizer = Tokenizer.from_captions(CAPTIONS)
+    unet = UNet(1, (8, 16), **dict(context_dim=dim, cross_attention_levels=(0, 1)) | unet)
+    return TextToImage(unet, TextEncoder(len(tokenizer), tokenizer.max_length, dim), tokenizer)
+
+
+@pytest.fixture(scope="module")
+def model() -> TextToImage:
+    """Nothing at zero, as after some training, so that the text counts."""
+    torch.manual_seed(0)
+    model = new_model()
+    for weight in model.parameters():
+        if not weight.any():
+            nn.init.normal_(weight, std=0.2)
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture
+def tokens(model) -> Tensor:
+    return model.tokenizer([*CAPTIONS, "", "seven"])
+
+
+@pytest.fixture
+def noise() -> Tensor:
+    return torch.randn(5, *SHAPE, generator=torch.Generator().manual_seed(1))
+
+
+T = torch.tensor([5, 20, 50, 99, 99])
+
+
+def last(steps) -> Tensor:
+    *_, x_t = steps
+    return x_t
+
+
+def test_the_model_is_its_unet_reading_what_its_encoder_wrote(model, tokens, noise):
+    expected = model.unet(noise, T, model.text_encoder(tokens), padding_mask(tokens))
+    assert torch.equal(model(noise, T, tokens), expected)
+
+
+def test_the_caption_counts(model, noise):
+    one, same, other = model.tokenizer(["a red seven", "A red seven!", "the digit seven in blue"])
+    x_t, t = noise[:1], T[:1]
+    assert torch.equal(model(x_t, t, one[None]), model(x_t, t, same[None]))
+    assert (model(x_t, t, one[None]) - model(x_t, t, other[None])).abs().max() > 1e-2
+
+
+def test_a_captions_answer_does_not_depend_on_the_rest_of_the_batch(model, tokens, noise):
+    together = model(noise, T, tokens)
+    for row in range(5):
+        only = slice(row, row + 1)
+        torch.testing.assert_close(model(noise[only], T[only], tokens[only]), together[only], rtol=0, atol=1e-5)
+    order = torch.tensor([4, 2, 0, 1, 3])
+    torch.testing.assert_close(model(noise[order], T[order], tokens[order]), together[order], rtol=0, atol=1e-5)
+
+
+def test_a_captions_answer_does_not_depend_on_its_padding(model, tokens, noise):
+    assert tokens.shape[1] == 6
+    for row, length in [(0, 4), (3, 1), (4, 2)]:
+        only = slice(row, row + 1)
+        answers = [model(noise[only], T[only], tokens[only, :longer]) for longer in range(length, 7)]
+        for answer in answers[1:]:
+            torch.testing.assert_close(answer, answers[0], rtol=0, atol=1e-5)
+
+
+def test_no_condition_is_the_empty_caption(model):
+    assert model.null_cond.tolist() == [START, 0, 0, 0, 0, 0]
+    assert torch.equal(model.null_cond, model.tokenizer([""])[0])
+
+
+def test_config_and_words_rebuild_the_model(model, tokens, noise):
+    config = model.config
+    tokenizer = Tokenizer(config["words"], config["text_encoder"]["max_length"])
+    twin = TextToImage(UNet(**config["unet"]), TextEncoder(**config["text_encoder"]), tokenizer).eval()
+    twin.load_state_dict(model.state_dict())
+    assert torch.equal(twin.requires_grad_(False)(noise, T, tokens), model(noise, T, tokens))
+
+
+@pytest.mark.parametrize("context_dim, levels", [(8, (1,)), (None, ())])
+def test_a_unet_that_reads_vectors_of_another_width_is_refused(context_dim, levels):
+    with pytest.raises(ValueError, match=f"reads a context_dim of {context_dim}, but the text encoder writes 16"):
+        new_model(context_dim=context_dim, cross_attention_levels=levels)
+
+
+@pytest.mark.parametrize("words, max_length", [(["a", "red"], 6), ([*"abcdefghij"], 7)])
+def test_a_tokenizer_that_the_encoder_was_not_made_for_is_refused(model, words, max_length):
+    message = rf"made for a vocabulary_size and max_length of \(\d+, 6\), .* has \({len(words) + 2}, {max_length}\)"
+    with pytest.raises(ValueError, match=message):
+        TextToImage(model.unet, model.text_encoder, Tokenizer(words, max_length))
+
+
+def test_a_step_of_training_reaches_every_weight_of_both_networks(model, digits, schedule):
+    state = TrainingState(copy.deepcopy(model).requires_grad_(True))
+    cond = model.tokenizer(CAPTIONS).repeat(10, 1)
+    next(train(state, schedule, digits[:30], 5, batch_size=16, cond=cond, null_cond=model.null_cond))
+    assert [name for name, weight in state.model.named_parameters() if not weight.grad.any()] == []
+    for before, after in zip(model.parameters(), state.model.parameters(), strict=True):
+        assert not torch.equal(before, after)
+
+
+@pytest.mark.parametrize("num_steps, steps", [(3, 3), (None, 100), (1, 1)])
+def test_generate_yields_every_step_in_the_pictures_shape(model, schedule, num_steps, steps):
+    yielded = list(generate(model, schedule, CAPTIONS[:2], SHAPE, num_steps=num_steps))
+    assert len(yielded) == steps
+    assert all(x_t.shape == (2, *SHAPE) for x_t in yielded)
+    assert yielded[-1].abs().max() <= 1
+
+
+def test_one_seed_gives_one_set_of_pictures_and_another_seed_another(model, schedule):
+    first, again, other = (
+        last(generate(model, schedule, CAPTIONS, SHAPE, num_steps=4, seed=seed)) for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert (first - other).abs().max() > 0.1
+
+
+def test_generating_does_not_touch_the_global_randomness(model, schedule):
+    before = torch.get_rng_state()
+    last(generate(model, schedule, CAPTIONS, SHAPE, num_steps=2))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_prompts_picture_does_not_depend_on_the_prompts_beside_it(model, schedule):
+    one = last(generate(model, schedule, ["red", "a red seven", "blue"], SHAPE, num_steps=4))
+    other = last(generate(model, schedule, ["红色的七", "a red seven", "the digit seven"], SHAPE, num_steps=4))
+    torch.testing.assert_close(one[1], other[1], rtol=0, atol=1e-4)
+    assert (one[0] - other[0]).abs().max() > 1e-2 and (one[2] - other[2]).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("guidance_scale", [0, 1, 2.5])
+def test_generate_follows_the_published_formula_of_guidance(model, schedule, guidance_scale):
+    tokens = model.tokenizer(["a red seven", "blue"])
+    null = model.null_cond.expand_as(tokens)
+    generator = torch.Generator().manual_seed(3)
+    x_T, t = torch.randn(2, *SHAPE, generator=generator), torch.full((2,), 99)
+    eps_hat = (1 - guidance_scale) * model(x_T, t, null) + guidance_scale * model(x_T, t, tokens)
+    alpha_bar = schedule.alpha_bars[99]
+    expected = ((x_T - (1 - alpha_bar).sqrt() * eps_hat) / alpha_bar.sqrt()).clamp(-1, 1)  # one step: straight to x_0
+    steps = generate(model, schedule, ["a red seven", "blue"], SHAPE, guidance_scale, num_steps=1, seed=3)
+    torch.testing.assert_close(last(steps), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_negative_prompt_changes_the_pictures_where_the_scale_is_above_1_and_only_there(model, schedule):
+    def pictures(scale, negative_prompt):
+        prompts = ["a red seven", "blue"]
+        return last(generate(model, schedule, prompts, SHAPE, scale, negative_prompt, num_steps=3))
+
+    assert (pictures(3, "blue") - pictures(3, "")).abs().max() > 1e-2
+    assert torch.equal(pictures(1, "blue"), pictures(1, ""))
+
+
+def test_away_from_the_prompt_itself_is_no_guidance(model, schedule):
+    def pictures(scale, negative_prompt):
+        return last(generate(model, schedule, ["blue"], SHAPE, scale, negative_prompt, num_steps=3))
+
+    torch.testing.assert_close(pictures(3, "blue"), pictures(1, ""), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "prompt, notice",
+    [
+        ("a red seven", None),
+        ("A RED seven!", None),
+        ("", "an empty prompt sets no condition: the picture can be of anything"),
+        ("?!", "an empty prompt sets no condition: the picture can be of anything"),
+        (
+            "a green seven 猫, green",
+            '\'a green seven 猫, green\': no training caption had "green", "猫"; '
+            "the picture is made from the other words",
+        ),
+        ("绿猫", 'no word of \'绿猫\' was in any training caption ("绿", "猫"): the picture can be of anything'),
+    ],
+)
+def test_a_notice_says_what_of_a_prompt_the_model_cannot_use(model, schedule, prompt, notice):
+    assert prompt_notice(model.tokenizer, prompt) == notice
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        generate(model, schedule, ["blue", prompt, prompt], SHAPE, num_steps=1)  # warns at the call, once a prompt
+    assert [str(warning.message) for warning in caught] == ([] if notice is None else [notice])
+    assert all(warning.category is PromptWarning and warning.filename == __file__ for warning in caught)
+
+
+def test_a_negative_prompt_with_unknown_words_warns_and_an_empty_one_does_not(model, schedule):
+    with pytest.warns(PromptWarning, match='"green"'):
+        generate(model, schedule, ["blue"], SHAPE, negative_prompt="a green seven", num_steps=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        generate(model, schedule, ["blue"], SHAPE, negative_prompt="", num_steps=1)
+
+
+@pytest.mark.filterwarnings("ignore::ddpm_core.PromptWarning")
+def test_a_prompt_of_unknown_words_alone_is_sampled_like_the_empty_one(model, schedule):
+    unknown, empty = (last(generate(model, schedule, [prompt], SHAPE, num_steps=3)) for prompt in ("green", ""))
+    assert torch.equal(unknown, empty)
+
+
+@pytest.mark.parametrize(
+    "change, error, message",
+    [
+        (dict(prompts=["blue", "a a a a a a"]), ValueError, "'a a a a a a' has 6 words, and this model reads 5"),
+        (dict(negative_prompt="a a a a a a"), ValueError, "'a a a a a a' has 6 words, and this model reads 5"),
+        (dict(prompts="a red seven"), TypeError, r"must be a list of prompts, such as \['a red seven'\]; got a single"),
+        (dict(prompts=[]), ValueError, "prompts is empty; give at least one prompt"),
+        (dict(prompts=["blue", 7]), TypeError, r"a prompt must be a string; got 7 \(int\)"),
+        (dict(prompts=["blue", None]), TypeError, "a prompt must be a string; got None"),
+        (dict(negative_prompt=["blue"]), TypeError, "a prompt must be a string; got .'blue'. .list"),
+        (dict(model=UNet(1, (8,))), TypeError, "model must be a TextToImage, which reads prompts; got UNet"),
+        (dict(guidance_scale=-0.5), ValueError, "guidance_scale must be 0 or more; got -0.5"),
+        (dict(num_steps=101), ValueError, "num_steps must be a whole number from 1 to 100"),
+        (dict(schedule=torch.zeros(3)), TypeError, "schedule must be a NoiseSchedule"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_slips_are_named_at_the_call_and_not_at_the_first_step(model, schedule, change, error, message):
+    arguments = dict(model=model, schedule=schedule, prompts=["blue"], shape=SHAPE) | change
+    with pytest.raises(error, match=message):
+        generate(**arguments)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_prompts_follow_the_model_to_its_device(model, schedule):
+    on_gpu = copy.deepcopy(model).cuda()
+    assert on_gpu.null_cond.device.type == "cuda"
+    assert last(generate(on_gpu, schedule, CAPTIONS, SHAPE, num_steps=2)).device.type == "cuda"
