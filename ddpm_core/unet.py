@@ -129,6 +129,8 @@ class UNet(nn.Module):
     cross_attention_levels: levels that look at the context; the middle always does, where there is one
     patch_size:             side of the squares of pixels that the network takes for one position: 2 makes it nearly
                             four times as fast, for pictures whose finest detail matters less
+    input_skip:             x_t itself is added to the output. In heavy noise x_t is nearly all noise, and what is left
+                            to predict, a faint picture, is not lost in the error of passing x_t on: for larger pictures
 
     forward: x_t (B, in_channels, H, W) floats, t long (B,) -> (B, in_channels, H, W). With a context_dim also
     context (B, L, context_dim) and padding, bool (B, L), True where no token stands.
@@ -144,6 +146,7 @@ class UNet(nn.Module):
         context_dim: int | None = None,
         cross_attention_levels: tuple[int, ...] = (),
         patch_size: int = 1,
+        input_skip: bool = False,
     ):
         super().__init__()
         _check_widths(channels, attention_levels, cross_attention_levels, context_dim)
@@ -157,6 +160,7 @@ class UNet(nn.Module):
             context_dim=context_dim,
             cross_attention_levels=tuple(cross_attention_levels),
             patch_size=patch_size,
+            input_skip=input_skip,
         )
         D = 4 * channels[0]
         patch_channels = in_channels * patch_size**2
@@ -203,7 +207,8 @@ class UNet(nn.Module):
             if level > 0:
                 h = self.upsample[level - 1](F.interpolate(h, scale_factor=2, mode="nearest"))
             h = blocks(torch.cat([h, skips.pop()], dim=1), embedding, context, padding)
-        return self.to_pixels(self.head(h))
+        h = self.to_pixels(self.head(h))
+        return x_t + h if self.config["input_skip"] else h
 
     def _check_context(self, x_t: Tensor, context: Tensor | None, padding: Tensor | None) -> None:
         context_dim = self.config["context_dim"]

@@ -16,7 +16,7 @@ import torch
 from click.testing import CliRunner, Result
 from safetensors import safe_open
 
-from ddpm_core import TrainingDiverged, UNet, __main__, doctor, load_checkpoint, load_digit_scenes
+from ddpm_core import TrainingDiverged, UNet, __main__, cosine_betas, doctor, load_checkpoint, load_digit_scenes
 from ddpm_core.presets import PRESETS, Preset, data_checksum
 
 TINY = ["--iterations", "5", "--timesteps", "10", "--batch-size", "4", "--channels", "8"]
@@ -310,7 +310,7 @@ def tiny_preset(monkeypatch) -> Preset:
         text_dim=8,
         num_iterations=4,
         batch_size=4,
-        num_timesteps=60,
+        betas=lambda: cosine_betas(60),
         prompts=("a red seven", "红色的七"),
         score=lambda model, schedule, guidance_scale: {"asked at guidance": guidance_scale},
     )

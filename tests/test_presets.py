@@ -79,7 +79,7 @@ def test_the_pictures_fit_the_network(name, data, models):
 @every_preset
 def test_the_schedule_ends_in_noise(name):
     schedule = PRESETS[name].new_schedule()
-    assert len(schedule) == 200 and schedule.alpha_bars[-1] < 1e-3
+    assert schedule.alpha_bars[-1] < 1e-3
 
 
 @every_preset
