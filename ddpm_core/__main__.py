@@ -234,7 +234,7 @@ def _write_pictures(pictures: Tensor, out: Path) -> None:
 
     from ddpm_core.display import tile  # here, because it brings matplotlib
 
-    PIL.Image.fromarray(tile(pictures)).save(out)
+    PIL.Image.fromarray(tile(pictures, width=1000)).save(out)
 
 
 @main.command()

@@ -82,14 +82,16 @@ def show_pictures(
     row_titles: Sequence[str] = (),
     columns: int = 8,
     title: str = "",
-    size: float = 1.1,  # inches a picture
+    size: float = 1.1,  # inches, the width of a picture
 ) -> None:
     """Shows pictures (N, C, H, W) in [-1, 1] in rows, the first row first."""
     pixels = to_pixels(pictures)
     columns = min(columns, len(pixels))
     rows = math.ceil(len(pixels) / columns)
     has_line = len(titles) > columns or (titles and rows == 1)  # a title over each picture needs room
-    height = size * rows * (1.3 if has_line else 1.0) + (0.35 if titles and not has_line else 0) + (0.4 if title else 0)
+    aspect = pixels.shape[1] / pixels.shape[2]
+    height = size * rows * (aspect + (0.3 if has_line else 0))
+    height += (0.35 if titles and not has_line else 0) + (0.4 if title else 0)
     label_width = 0.09 * max((len(text) for text in row_titles), default=0)
     figure, axes = plt.subplots(
         rows, columns, figsize=(size * columns + label_width, height), squeeze=False, gridspec_kw={"wspace": 0.06}

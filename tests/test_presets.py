@@ -1,4 +1,5 @@
 import inspect
+import re
 
 import pytest
 import torch
@@ -6,11 +7,16 @@ from torch import Tensor
 
 import ddpm_core.presets
 from ddpm_core import (
+    Checkpoint,
+    DigitReader,
     EmojiDataset,
     TextToImage,
     TrainingState,
+    draw_scenes,
     is_withheld,
+    load_checkpoint,
     load_digit_scenes,
+    scene_agreement,
     shipped_checkpoint,
     train,
 )
@@ -171,3 +177,45 @@ def test_a_preset_cannot_be_changed_by_accident(name):
     assert isinstance(PRESETS[name], Preset)
     with pytest.raises(AttributeError):
         PRESETS[name].batch_size = 1
+
+
+@pytest.fixture(scope="module")
+def reader() -> DigitReader:
+    return DigitReader()
+
+
+@pytest.fixture(scope="module")
+def shipped() -> dict[str, Checkpoint]:
+    return {name: load_checkpoint(shipped_checkpoint(name)) for name in PRESETS}
+
+
+@every_preset
+def test_a_shipped_checkpoint_is_of_its_preset_and_small(name, shipped, models):
+    assert shipped_checkpoint(name).stat().st_size < 15e6
+    assert shipped[name].model.config == models[name].config and shipped[name].training is None
+    assert torch.equal(shipped[name].schedule.betas, PRESETS[name].new_schedule().betas)
+
+
+@every_preset
+def test_a_shipped_checkpoint_says_how_it_was_made_and_how_good_it_is(name, shipped):
+    notes = shipped[name].notes
+    assert notes["command"] == f"python -m ddpm_core train --preset {name}" and notes["preset"] == name
+    assert notes["iterations"] == PRESETS[name].num_iterations and notes["seconds"] > 60
+    assert "torch" in notes["machine"] and not re.search(r"/(home|root|tmp|work)\b", str(notes))
+    assert notes["data_checksum"] == data_checksum(*PRESETS[name].load())
+    assert len(notes["scores"]) >= 2 and all(0 <= score <= 1 for score in notes["scores"].values())
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("withheld", [False, True])
+def test_the_shipped_digit_scenes_are_drawn_as_asked(language, withheld, shipped, reader):
+    """A look at 40 prompts; the scores in the file are of 1,000."""
+    checkpoint, scenes = shipped["digit-scenes"], draw_scenes(2, 40, withheld, language, seed=1)
+    right = scene_agreement(checkpoint.model, checkpoint.schedule, scenes, language, reader, num_steps=20)
+    assert right.float().mean() >= 0.9
+
+
+def test_the_score_can_fail(shipped, reader):
+    checkpoint, scenes = shipped["digit-scenes"], draw_scenes(2, 40)
+    asked_for_nothing = scene_agreement(checkpoint.model, checkpoint.schedule, scenes, "en", reader, 0.0, num_steps=20)
+    assert asked_for_nothing.float().mean() <= 0.1
