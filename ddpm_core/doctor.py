@@ -25,8 +25,10 @@ CHECKSUMS = {
     "NotoSansSC-subset.otf": "5d970610a3d8f6d9e5b9ac6084a060c65e42039e719ce1d20160176565207671",
     "OFL.txt": "1f301ebc2e9a9e1fb261b60948ad317450fc433b55cbeac5910037cf4cc4b435",
     "cat.png": "5f27baab03e36a2f31c24ddb91372641f653d13050b20a7730f07dcaa0177584",
+    "digit-scenes.safetensors": "2b6cfa075dcd3f2d8ad78b88d1a7f499fc10804d4a5c96facf8c664db4ed6c94",
     "emoji.jsonl": "1efd859b2d4f95d5f74005983de44ffc3368c5c76bf86215bdcfdf1b5e13c2b3",
     "emoji.png": "417596ad6027226b07b74ddeaa689e07b2aeec310279c1446acaa5bf0dcc1c8a",
+    "emoji.safetensors": "ca88ca9744bc52f1c5c13297c48976ddb1b0fd9ed2fb1392bb402dbeddd07444",
 }  # sha256 of the files in data/
 PACKAGES = ("torchvision", "matplotlib", "ipywidgets", "sklearn", "safetensors", "jupyterlab", "ipykernel", "nbval")
 
