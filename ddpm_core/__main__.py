@@ -65,6 +65,8 @@ def train(
         if preset is None:
             raise ValueError("say where the CHECKPOINT shall go, such as digits.safetensors, or which --preset to make")
         checkpoint = Path("runs") / f"{preset}.safetensors"
+    if preset and checkpoint.resolve() == Path(f"{preset}.safetensors").resolve():
+        raise ValueError(f"{checkpoint} is where the finished model goes: give the run another name, or none")
     if checkpoint.exists() and not resume:
         raise ValueError(f"{checkpoint} exists already: say --resume to go on with it, or give another name")
     _make_folder(checkpoint)
@@ -156,8 +158,13 @@ def _publish(path: Path, state: TrainingState, schedule: NoiseSchedule, notes: d
     scores = recipe.score(state.ema_model, schedule, recipe.guidance_scale)
     device = next(state.model.parameters()).device
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    command = f"python -m ddpm_core train --preset {notes['preset']}"
+    if state.iteration != recipe.num_iterations:
+        command += f" --iterations {state.iteration}"
+    if notes["seed"] != 0:
+        command += f" --seed {notes['seed']}"
     notes |= dict(
-        command=f"python -m ddpm_core train --preset {notes['preset']}",
+        command=command,
         machine=f"{machine}, {platform.machine()}, torch {torch.__version__}",
         scores=scores,
     )

@@ -122,8 +122,8 @@ PRESETS = {
     ),
     "emoji": Preset(
         load=_load_emoji,
-        # In 16 times as many pixels as a digit has, a picture shows through 16 times as much noise. So more steps lie
-        # in heavy noise (linear betas), the noise weighting begins there, and x_t is passed on exactly (input_skip).
+        # The coarse shapes of a picture with many pixels show through heavier noise. So more steps lie there (linear
+        # betas), the noise weighting begins there, and x_t is passed on exactly (input_skip).
         unet=dict(channels=(32, 64, 128), cross_attention_levels=(1,), patch_size=2, input_skip=True),
         text_dim=128,
         betas=linear_betas,

@@ -356,6 +356,17 @@ def test_a_preset_decides_its_settings_itself(tiny_preset, folder):
     assert "leave out --batch-size, --channels" in message and list(folder.glob("**/*.safetensors")) == []
 
 
+def test_the_command_that_is_noted_is_the_one_that_was_given(tiny_preset):
+    succeed("train", "--preset", "digit-scenes", "--iterations", 3, "--seed", 5)
+    notes = load_checkpoint("digit-scenes.safetensors").notes
+    assert notes["command"] == "python -m ddpm_core train --preset digit-scenes --iterations 3 --seed 5"
+
+
+def test_a_run_cannot_stand_where_its_finished_model_goes(tiny_preset):
+    message = fail("train", "digit-scenes.safetensors", "--preset", "digit-scenes")
+    assert "digit-scenes.safetensors is where the finished model goes" in message
+
+
 def test_a_preset_cannot_go_on_with_another_checkpoint(checkpoint, tiny_preset):
     message = fail("train", checkpoint, "--preset", "digit-scenes", "--resume")
     assert "cannot go on with this checkpoint, which was made by no preset" in message

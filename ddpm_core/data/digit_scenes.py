@@ -55,7 +55,7 @@ WITHHELD = frozenset(
     {(7, "red"), (2, "red"), (1, "green"), (8, "green"), (0, "blue")}
     | {(5, "blue"), (3, "yellow"), (6, "yellow"), (4, "white"), (9, "white")}
 )
-# In digit scenes: these on one side only (0 left, 1 right), and these pairs of digits in any colours.
+# In digit scenes: these on one side only (0 left, 1 right), and these pairs of digits, in this order, in any colours.
 WITHHELD_SIDES = frozenset(
     {(0, 3, "red"), (0, 1, "green"), (0, 6, "blue"), (0, 8, "yellow"), (0, 5, "white")}
     | {(1, 7, "red"), (1, 0, "green"), (1, 4, "blue"), (1, 2, "yellow"), (1, 9, "white")}
