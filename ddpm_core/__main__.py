@@ -195,6 +195,8 @@ def sample(arguments, model, out, count, guidance_scale, negative, num_steps, se
 
     given = Path(arguments[0]) if arguments and arguments[0].endswith(".safetensors") else None
     prompts = list(arguments[1:] if given else arguments)
+    if prompts and os.sep in prompts[0] and Path(prompts[0]).exists():
+        raise ValueError(f"{prompts[0]} is no checkpoint: their names end in .safetensors")
     if given and model:
         raise ValueError(f"say either a checkpoint ({given}) or --model {model}, not both")
     if out.suffix.lower() not in PIL.Image.registered_extensions():

@@ -111,10 +111,8 @@ def _data() -> Iterator[Finding]:
         yield Finding("digits", f"{len(load_digits()[0]):,} pictures, in scikit-learn")
     except ImportError:
         yield Finding("digits", "missing: they are part of scikit-learn", "mend sklearn, above")
-    made_here = data_folder().parent / "build"  # where notebook 04 puts its own
-    folders = (data_folder(), made_here)
-    checkpoints = sorted(f"{folder.name}/{path.name}" for folder in folders for path in folder.glob("*.safetensors"))
-    yield Finding("checkpoints", ", ".join(checkpoints) or "none yet; notebook 04 makes its own")
+    own = sorted(path.name for path in (data_folder().parent / "build").glob("*.safetensors"))
+    yield Finding("your own checkpoints", ", ".join(own) or "none yet; notebook 04 makes one, in build/")
 
 
 def _notebooks(folder: Path) -> Iterator[Finding]:

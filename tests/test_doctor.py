@@ -48,7 +48,16 @@ def test_a_good_machine_needs_no_fix_and_every_subject_is_looked_at_once(machine
     write_notebook(machine, "01_start", seconds=300, images_per_second=1000)
     subjects = [finding.subject for finding in doctor.examine()]
     assert len(subjects) == len(set(subjects))
-    expected = {"Python", "torch", *doctor.PACKAGES, "profile", "free disk", "data/cat.png", "digits", "checkpoints"}
+    expected = {
+        "Python",
+        "torch",
+        *doctor.PACKAGES,
+        "profile",
+        "free disk",
+        "data/cat.png",
+        "digits",
+        "your own checkpoints",
+    }
     assert expected | {"training speed", "01_start"} <= set(subjects)
     assert {finding.subject: finding.fix for finding in doctor.examine() if finding.fix} == {}
     assert findings()["torch"].found == torch.__version__
@@ -144,19 +153,17 @@ def test_the_shipped_files_are_compared_with_their_checksums(name, state, machin
 
 
 def test_the_shipped_files_are_all_in_the_list():
-    # data/ holds besides them: its README, checkpoints (which have their own checks) and what was downloaded.
-    others = {"README.md", "downloads"}
-    files = {path.name for path in doctor.data_folder().iterdir() if path.suffix not in (".safetensors", ".py")}
-    assert files - others == set(doctor.CHECKSUMS)
+    # data/ holds besides them: its README, the scripts that made them, and what was downloaded.
+    files = {path.name for path in doctor.data_folder().iterdir() if path.suffix != ".py"}
+    assert files - {"README.md", "downloads"} == set(doctor.CHECKSUMS)
 
 
-def test_checkpoints_are_listed_by_name(machine):
-    assert "none yet" in findings()["checkpoints"].found
+def test_checkpoints_of_ones_own_are_listed_by_name(machine):
+    assert "none yet" in findings()["your own checkpoints"].found
     (machine / "build").mkdir()
-    for name in ("data/b", "data/a", "build/digits"):
-        (machine / f"{name}.safetensors").touch()
-    found = "build/digits.safetensors, data/a.safetensors, data/b.safetensors"
-    assert findings()["checkpoints"].found == found
+    for name in ("digits", "cats"):
+        (machine / "build" / f"{name}.safetensors").touch()
+    assert findings()["your own checkpoints"].found == "cats.safetensors, digits.safetensors"
 
 
 def test_without_notebooks_the_doctor_wants_a_clone_and_does_not_measure_the_speed(machine, monkeypatch):
