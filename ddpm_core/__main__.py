@@ -75,10 +75,10 @@ def train(
     notes = saved.notes if saved else dict(seed=seed)
     recipe = _recipe(preset, notes.get("preset"), saved is not None)
     if recipe:
-        given = dict(data=data, batch_size=batch_size, learning_rate=learning_rate, timesteps=timesteps)
-        given |= dict(channels=channels)
+        given = {"--data": data, "--batch-size": batch_size, "--learning-rate": learning_rate}
+        given |= {"--timesteps": timesteps, "--channels": channels}
         if any(given.values()):
-            names = ", ".join("--" + name.replace("_", "-") for name, value in given.items() if value)
+            names = ", ".join(name for name, value in given.items() if value)
             raise ValueError(f"a preset decides this itself: leave out {names}")
         pictures, captions = recipe.load()
         torch.manual_seed(seed)

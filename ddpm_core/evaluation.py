@@ -112,7 +112,8 @@ def judge_scenes(pictures: Tensor, scenes: Sequence[Scene], reader: DigitReader)
     """Does each picture (N, 3, 8, 8 or 16) in [-1, 1] show its scene? Digits right, colours right: bool, (N,) each.
 
     Each half is judged by itself: its digit by the reader, from the brightest channel; its colour by the mean colour
-    of the ink, which must be nearest, in hue, to the colour asked for. All of a picture's digits must be right.
+    of the ink, whose proportions of red, green and blue must be nearest to those of the colour asked for. All of a
+    picture's digits must be right.
     """
     check_pictures(pictures)
     num_digits = pictures.shape[3] // 8
@@ -123,7 +124,7 @@ def judge_scenes(pictures: Tensor, scenes: Sequence[Scene], reader: DigitReader)
             f"its digits; got {tuple(pictures.shape)}"
         )
     names = list(COLOURS)
-    hues = F.normalize(torch.tensor([COLOURS[name] for name in names]), dim=1)
+    proportions = F.normalize(torch.tensor([COLOURS[name] for name in names]), dim=1)
     digits_right = torch.ones(len(pictures), dtype=torch.bool)
     colours_right = torch.ones(len(pictures), dtype=torch.bool)
     for side, half in enumerate(((pictures.cpu() + 1) / 2).split(8, dim=3)):
@@ -132,7 +133,7 @@ def judge_scenes(pictures: Tensor, scenes: Sequence[Scene], reader: DigitReader)
         digits = torch.tensor([scene[side][0] for scene in scenes])
         digits_right &= reader.probabilities(ink * 2 - 1).argmax(dim=1) == digits
         colours = torch.tensor([names.index(scene[side][1]) for scene in scenes])
-        colours_right &= torch.cdist(F.normalize(half.mean(dim=(2, 3)), dim=1), hues).argmin(dim=1) == colours
+        colours_right &= torch.cdist(F.normalize(half.mean(dim=(2, 3)), dim=1), proportions).argmin(dim=1) == colours
     return digits_right, colours_right
 
 
