@@ -41,7 +41,7 @@ from ddpm_core.runtime import Profile, choose_profile
 from ddpm_core.sampling import sample
 from ddpm_core.schedule import NoiseSchedule, cosine_betas, linear_betas
 from ddpm_core.text import TextEncoder, Tokenizer
-from ddpm_core.text_to_image import PromptWarning, TextToImage, generate, prompt_notice
+from ddpm_core.text_to_image import PromptWarning, TextToImage, collect_notices, generate, prompt_notice
 from ddpm_core.training import TrainingDiverged, TrainingState, diffusion_loss, train
 from ddpm_core.unet import (
     AttentionBlock,

@@ -3,8 +3,6 @@
 import os
 import platform
 import time
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -18,7 +16,7 @@ from ddpm_core.presets import PRESETS, Preset, data_checksum, shipped_checkpoint
 from ddpm_core.runtime import choose_profile
 from ddpm_core.sampling import sample as sample_steps
 from ddpm_core.schedule import NoiseSchedule, cosine_betas
-from ddpm_core.text_to_image import PromptWarning, TextToImage, generate
+from ddpm_core.text_to_image import TextToImage, collect_notices, generate
 from ddpm_core.training import TrainingDiverged, TrainingState
 from ddpm_core.training import train as train_steps
 from ddpm_core.unet import UNet
@@ -211,10 +209,11 @@ def sample(arguments, model, out, count, guidance_scale, negative, num_steps, se
     if isinstance(loaded.model, TextToImage):
         prompts = [prompt for prompt in prompts for _ in range(count or 1)] or [""] * (count or 16)
         scale = loaded.notes.get("guidance_scale", 3.0) if guidance_scale is None else guidance_scale
-        num_steps = min(50, len(loaded.schedule)) if num_steps is None else num_steps
-        steps = _plainly(
-            lambda: generate(loaded.model, loaded.schedule, prompts, tuple(size), scale, negative, num_steps, seed)
-        )
+        with collect_notices() as notices:
+            steps = generate(loaded.model, loaded.schedule, prompts, tuple(size), scale, negative, num_steps, seed)
+        for notice in notices:
+            click.echo(f"Note: {notice}", err=True)
+        num_steps = num_steps or min(50, len(loaded.schedule))
     else:
         if prompts or negative or guidance_scale is not None:
             raise ValueError(f"{path} reads no text: it was trained without captions, so leave prompts out")
@@ -226,16 +225,6 @@ def sample(arguments, model, out, count, guidance_scale, negative, num_steps, se
         pass
     _write_pictures(x_t, out)
     click.echo(f"{len(x_t)} pictures in {out}")
-
-
-def _plainly(call: Callable) -> object:
-    """Calls, and shows what it warns of as plain sentences."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", PromptWarning)
-        result = call()
-    for warning in caught:
-        click.echo(f"Note: {warning.message}", err=True)
-    return result
 
 
 def _write_pictures(pictures: Tensor, out: Path) -> None:

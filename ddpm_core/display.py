@@ -5,7 +5,6 @@ import inspect
 import io
 import math
 import time
-import warnings
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
@@ -24,6 +23,7 @@ from pygments.lexers import PythonLexer
 from torch import Tensor
 
 from ddpm_core.data.files import shipped_file
+from ddpm_core.text_to_image import collect_notices
 from ddpm_core.training import TrainingState
 
 # Colours that colour-blind readers can tell apart (Okabe & Ito 2008), in the order the figures use them.
@@ -231,8 +231,8 @@ def show_attention(
 def prompt_box(draw: Callable[[str, float], Tensor], prompt: str, guidance_scale: float = 3.0) -> ipywidgets.Widget:
     """A box to type prompts into, with a guidance slider; above it, as its static twin, what the first prompt gives.
 
-    draw: (prompt, guidance_scale) -> pictures (N, C, H, W) in [-1, 1]. What it warns of, and ValueErrors, are shown in
-    the box. Returns the widget.
+    draw: (prompt, guidance_scale) -> pictures (N, C, H, W) in [-1, 1]. PromptWarnings and ValueErrors of it are shown
+    in the box. Returns the widget.
     """
     pictures = draw(prompt, guidance_scale)
     show_pictures(pictures, columns=len(pictures), title=f"{prompt}  (guidance scale {guidance_scale:g})")
@@ -245,14 +245,12 @@ def prompt_box(draw: Callable[[str, float], Tensor], prompt: str, guidance_scale
 
     def redraw(_: dict) -> None:
         note.value = "drawing ..."
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            try:
+        try:
+            with collect_notices() as notices:
                 image.value = _png(tile(draw(text.value, slider.value)))
-            except ValueError as error:
-                note.value = str(error)
-                return
-        note.value = "; ".join(str(warning.message) for warning in caught)
+            note.value = "; ".join(notices)
+        except ValueError as error:
+            note.value = str(error)
 
     text.observe(redraw, names="value")
     slider.observe(redraw, names="value")

@@ -144,7 +144,7 @@ def scene_agreement(
     language: str,
     reader: DigitReader,
     guidance_scale: float = 3.0,
-    num_steps: int = 50,
+    num_steps: int | None = None,
     seed: int = 0,
 ) -> Tensor:
     """Asks a model for scenes in a language, the wordings in turn: does each picture show its scene? bool, (N,)."""
@@ -163,7 +163,7 @@ def emoji_agreement(
     rows: Tensor,
     language: str,
     guidance_scale: float = 3.0,
-    num_steps: int = 50,
+    num_steps: int | None = None,
     seed: int = 0,
 ) -> Tensor:
     """Asks a model for the emoji in these rows: is each picture nearer to its own emoji than to all others? (N,).

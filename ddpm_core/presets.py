@@ -107,7 +107,7 @@ def _score_emoji(
 PRESETS = {
     "digit-scenes": Preset(
         load=_load_digit_scenes,
-        unet=dict(channels=(32, 64), cross_attention_levels=(1,)),
+        unet=dict(channels=(32, 64)),
         text_dim=64,
         betas=lambda: cosine_betas(200),
         num_iterations=6_000,
@@ -127,7 +127,7 @@ PRESETS = {
         unet=dict(channels=(32, 64, 128), cross_attention_levels=(1,), patch_size=2, input_skip=True),
         text_dim=128,
         betas=linear_betas,
-        num_iterations=9_000,
+        num_iterations=13_000,
         batch_size=64,
         learning_rate=2e-3,
         warmup_iterations=200,

@@ -10,7 +10,6 @@ from ddpm_core.process import posterior, predict_x_0
 from ddpm_core.schedule import NoiseSchedule
 
 
-@torch.no_grad()
 def sample(
     eps_model: Callable[[Tensor, Tensor], Tensor],
     schedule: NoiseSchedule,
@@ -27,7 +26,8 @@ def sample(
     clip_x_0:  keep the estimated clean picture in [-1, 1]; say False for data that are not pictures
     generator: source of the fresh noise, on x_T's device (None: torch's global one)
 
-    Raises ValueError where num_steps is longer than the schedule or eps_model returns another shape.
+    Raises TypeError and ValueError, at the call, where an argument does not fit, such as a num_steps longer than the
+    schedule; and on the way where eps_model returns another shape.
     """
     if not isinstance(x_T, Tensor) or not x_T.is_floating_point() or x_T.ndim < 2:
         raise ValueError("x_T must be a batch of noise, such as torch.randn(16, 1, 8, 8): a tensor of floats (B, ...)")
@@ -39,16 +39,21 @@ def sample(
         raise TypeError(f"schedule must be a NoiseSchedule, such as NoiseSchedule(betas); got {describe(schedule)}")
     schedule = schedule.to(x_T.device)
     short_schedule, timesteps = schedule.respaced(len(schedule) if num_steps is None else num_steps)
-    x_t = x_T
-    for step in reversed(range(len(timesteps))):
-        t = timesteps[step].expand(len(x_t))  # what the network was trained with
-        i = torch.full_like(t, step)  # the same moment, counted in the shorter schedule
-        eps_hat = eps_model(x_t, t)
-        check_eps_hat(eps_hat, x_t.shape)
-        x_0_hat = predict_x_0(short_schedule, x_t, i, eps_hat)
-        if clip_x_0:
-            x_0_hat = x_0_hat.clamp(-1, 1)
-        mean, variance = posterior(short_schedule, x_0_hat, x_t, i)
-        fresh_noise = torch.randn(x_t.shape, generator=generator, device=x_t.device, dtype=x_t.dtype)
-        x_t = mean + variance.sqrt() * fresh_noise
-        yield x_t
+
+    @torch.no_grad()
+    def steps() -> Iterator[Tensor]:
+        x_t = x_T
+        for step in reversed(range(len(timesteps))):
+            t = timesteps[step].expand(len(x_t))  # what the network was trained with
+            i = torch.full_like(t, step)  # the same moment, counted in the shorter schedule
+            eps_hat = eps_model(x_t, t)
+            check_eps_hat(eps_hat, x_t.shape)
+            x_0_hat = predict_x_0(short_schedule, x_t, i, eps_hat)
+            if clip_x_0:
+                x_0_hat = x_0_hat.clamp(-1, 1)
+            mean, variance = posterior(short_schedule, x_0_hat, x_t, i)
+            fresh_noise = torch.randn(x_t.shape, generator=generator, device=x_t.device, dtype=x_t.dtype)
+            x_t = mean + variance.sqrt() * fresh_noise
+            yield x_t
+
+    return steps()

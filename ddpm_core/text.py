@@ -4,6 +4,7 @@ A token is an English word or a single Chinese character. Shapes in comments: B 
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -12,14 +13,20 @@ from torch import Tensor, nn
 from ddpm_core.errors import describe
 
 PADDING, START = 0, 1  # ids of the two tokens that are not words
-TOKEN = re.compile(r"[a-z0-9]+(?:['’][a-z]+)*|[\u3400-\u9fff\uf900-\ufaff]")
+CHINESE = r"\u3400-\u9fff"
+WORD = rf"[^\W_{CHINESE}]+"
+TOKEN = re.compile(rf"[{CHINESE}]|{WORD}(?:['’]{WORD})*")
 
 
 def split_words(caption: str) -> list[str]:
-    """'A red seven, 红色的七' -> ['a', 'red', 'seven', '红', '色', '的', '七']. Case and punctuation do not count."""
+    """'A red piñata, 红色的七' -> ['a', 'red', 'pinata', '红', '色', '的', '七'].
+
+    Case, accents and punctuation do not count.
+    """
     if not isinstance(caption, str):
         raise TypeError(f"a caption must be a string; got {describe(caption)}")
-    return TOKEN.findall(caption.lower())
+    letters = unicodedata.normalize("NFKD", caption.lower())  # an accent becomes a character of its own
+    return TOKEN.findall("".join(letter for letter in letters if not unicodedata.combining(letter)))
 
 
 class Tokenizer:
@@ -83,20 +90,45 @@ class TextEncoder(nn.Module):
     with padding_mask. A caption's vectors do not depend on the padding or on the rest of the batch.
     """
 
-    def __init__(self, vocabulary_size: int, max_length: int, dim: int = 64, num_layers: int = 2, num_heads: int = 4):
+    def __init__(
+        self,
+        vocabulary_size: int,
+        max_length: int,
+        dim: int = 64,
+        num_layers: int = 1,
+        num_heads: int = 4,
+    ):
         super().__init__()
         self.config = dict(
-            vocabulary_size=vocabulary_size, max_length=max_length, dim=dim, num_layers=num_layers, num_heads=num_heads
+            vocabulary_size=vocabulary_size,
+            max_length=max_length,
+            dim=dim,
+            num_layers=num_layers,
+            num_heads=num_heads,
         )
         self.token_embedding = nn.Embedding(vocabulary_size, dim)
         self.position_embedding = nn.Parameter(torch.randn(max_length, dim))
-        layer = nn.TransformerEncoderLayer(dim, num_heads, 4 * dim, 0.0, "gelu", batch_first=True, norm_first=True)
-        self.layers = nn.TransformerEncoder(layer, num_layers, nn.LayerNorm(dim), enable_nested_tensor=False)
+        layer = nn.TransformerEncoderLayer(
+            dim,
+            num_heads,
+            dim_feedforward=2 * dim,
+            dropout=0.0,
+            activation="gelu",
+            batch_first=True,
+            norm_first=True,
+        )
+        self.layers = nn.TransformerEncoder(
+            layer,
+            num_layers,
+            norm=nn.LayerNorm(dim),
+            enable_nested_tensor=False,
+        )
 
     def forward(self, tokens: Tensor) -> Tensor:
         if not isinstance(tokens, Tensor) or tokens.dtype != torch.long or tokens.ndim != 2:
             raise ValueError(f"tokens must be long, (B, L), as a Tokenizer returns them; got {describe(tokens)}")
-        x = self.token_embedding(tokens) + self.position_embedding[: tokens.shape[1]]  # (B, L, D)
+        positions = self.position_embedding[: tokens.shape[1]]
+        x = self.token_embedding(tokens) + positions  # (B, L, D)
         return self.layers(x, src_key_padding_mask=padding_mask(tokens))
 
 

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +56,20 @@ class PromptWarning(UserWarning):
     """Something in a prompt that the model cannot use."""
 
 
+@contextmanager
+def collect_notices() -> Iterator[list[str]]:
+    """A list that holds, after the with block, what PromptWarnings said inside it, instead of showing them."""
+    notices: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", PromptWarning)
+        yield notices
+    for warning in caught:
+        if issubclass(warning.category, PromptWarning):
+            notices.append(str(warning.message))
+        else:  # none of ours: on to where it would have gone
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
 def generate(
     model: TextToImage,
     schedule: NoiseSchedule,
@@ -62,18 +77,20 @@ def generate(
     shape: tuple[int, int, int],
     guidance_scale: float = 3.0,
     negative_prompt: str = "",
-    num_steps: int | None = 50,
+    num_steps: int | None = None,
     seed: int = 0,
 ) -> Iterator[Tensor]:
-    """The steps from noise to one picture a prompt: yields num_steps tensors (B, C, H, W); the last are the pictures.
+    """The steps from noise to one picture a prompt: yields a tensor (B, C, H, W) after each; the last are the pictures.
 
     prompts:         captions in the words that the model learnt; "" asks for no condition
     shape:           (C, H, W) of the pictures that the model was trained on
+    guidance_scale:  0 ignores the prompts, 1 follows them as learnt, more exaggerates them
     negative_prompt: what the pictures shall keep away from, where guidance_scale is above 1
+    num_steps:       how many of the schedule's timesteps to visit (None: 50, or all where there are fewer)
 
-    The same seed and the same number of prompts give the same noise. Words that the model never saw, and empty
-    prompts, are named in a PromptWarning and sampled all the same. Raises ValueError where a prompt is too long, and
-    TypeError for a model that reads no text.
+    The same seed and the same number of prompts give the same noise. Words that the model never saw, empty prompts,
+    and a negative prompt without the guidance that it needs are named in a PromptWarning and sampled all the same.
+    Raises ValueError where a prompt is too long, and TypeError for a model that reads no text.
     """
     if not isinstance(model, TextToImage):
         raise TypeError(f"model must be a TextToImage, which reads prompts; got {type(model).__name__}")
@@ -83,14 +100,20 @@ def generate(
         raise ValueError("prompts is empty; give at least one prompt")
     if not isinstance(schedule, NoiseSchedule):
         raise TypeError(f"schedule must be a NoiseSchedule; got {describe(schedule)}")
-    if num_steps is not None and (not isinstance(num_steps, int) or not 1 <= num_steps <= len(schedule)):
-        raise ValueError(f"num_steps must be a whole number from 1 to {len(schedule)}; got {num_steps!r}")
     if len(shape) != 3:
         raise ValueError(f"shape must be that of one picture, (C, H, W); got {shape!r}")
-    for notice in filter(None, [prompt_notice(model.tokenizer, prompt) for prompt in dict.fromkeys(prompts)]):
+    notices = [prompt_notice(model.tokenizer, prompt) for prompt in dict.fromkeys(prompts)]
+    if negative_prompt:
+        notices.append(prompt_notice(model.tokenizer, negative_prompt))
+        if 0 <= guidance_scale <= 1:
+            notices.append(
+                f"a negative prompt counts only where guidance_scale is above 1; at {guidance_scale:g} it is left out"
+            )
+            negative_prompt = ""
+    for notice in filter(None, notices):
         warnings.warn(notice, PromptWarning, stacklevel=2)
-    if negative_prompt and (notice := prompt_notice(model.tokenizer, negative_prompt)):
-        warnings.warn(notice, PromptWarning, stacklevel=2)
+    if num_steps is None:
+        num_steps = min(50, len(schedule))
     device = next(model.parameters()).device
     cond = model.tokenizer(prompts).to(device)
     null_cond = model.tokenizer([negative_prompt])[0].to(device)

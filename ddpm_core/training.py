@@ -40,7 +40,7 @@ def diffusion_loss(
     alpha_bar = schedule.alpha_bars[t]
     snr = alpha_bar / (1 - alpha_bar)
     squared_errors = (eps_hat - eps).square().flatten(1).mean(dim=1)  # (B,)
-    return (snr.clamp(max=min_snr_gamma) / snr * squared_errors).mean()
+    return ((min_snr_gamma / snr).clamp(max=1) * squared_errors).mean()
 
 
 class TrainingDiverged(RuntimeError):
@@ -120,13 +120,14 @@ def train(
     check_pictures(pictures)
     if pictures.min() >= 0:
         warnings.warn("no value of pictures is below 0; if they are in [0, 1]: pictures * 2 - 1", stacklevel=2)
-    if cond is not None and (len(cond) != len(pictures) or null_cond is None):
+    if (cond is None) != (null_cond is None) or (cond is not None and len(cond) != len(pictures)):
         raise ValueError(
             f"cond must have one row for each of the {len(pictures)} pictures, and null_cond beside it; "
             f"got {describe(cond)} and {describe(null_cond)}"
         )
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size must be a whole number, 1 or more; got {batch_size!r}")
+    for name, number in dict(num_iterations=num_iterations, batch_size=batch_size).items():
+        if not isinstance(number, int) or number < 1:
+            raise ValueError(f"{name} must be a whole number, 1 or more; got {number!r}")
     model, optimizer, generator = state.model, state.optimizer, state.generator
     pictures, schedule = pictures.to(state.device), schedule.to(state.device)
     if cond is not None:

@@ -1,9 +1,9 @@
 """The noise predictor: a U-Net that also hears how noisy its input is, and can look at a text.
 
-After Ho et al. 2020 (appendix B), with the time embedding applied as scale and shift (Nichol & Dhariwal 2021, 3.4)
-and the text through cross-attention (Rombach et al. 2022, 3.3). What the text is made of is no matter here: it arrives
-as vectors, the context. Shapes in comments: B pictures, C channels, H x W pixels, D numbers in the time embedding,
-L tokens.
+After Ho et al. 2020 (appendix B), with the time embedding applied as scale and shift (Nichol & Dhariwal 2021,
+appendix A) and the text through cross-attention (Rombach et al. 2022, 3.3). What the text is made of is no matter
+here: it arrives as vectors, the context. Shapes in comments: B pictures, C channels, H x W pixels, D numbers in the
+time embedding, L tokens.
 """
 
 import math
@@ -72,15 +72,14 @@ class AttentionBlock(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.norm = group_norm(channels)
-        self.to_qkv = nn.Conv2d(channels, 3 * channels, 1)
-        self.to_out = zero_init(nn.Conv2d(channels, channels, 1))
+        self.to_qkv = nn.Linear(channels, 3 * channels)
+        self.to_out = zero_init(nn.Linear(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        B, C, H, W = x.shape
-        qkv = self.to_qkv(self.norm(x)).reshape(B, 3, self.num_heads, C // self.num_heads, H * W)
-        q, k, v = qkv.transpose(-1, -2).unbind(1)  # each (B, heads, H*W, C/heads)
+        qkv = self.to_qkv(as_sequence(self.norm(x)))  # (B, H*W, 3*C)
+        q, k, v = split_heads(qkv, 3 * self.num_heads).chunk(3, dim=1)  # each (B, heads, H*W, C/heads)
         h = F.scaled_dot_product_attention(q, k, v)
-        return x + self.to_out(h.transpose(-1, -2).reshape(B, C, H, W))
+        return x + as_picture(self.to_out(join_heads(h)), x.shape)
 
 
 class CrossAttentionBlock(nn.Module):
@@ -93,21 +92,19 @@ class CrossAttentionBlock(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.norm = group_norm(channels)
-        self.to_q = nn.Conv2d(channels, channels, 1)
+        self.to_q = nn.Linear(channels, channels)
         self.to_kv = nn.Linear(context_dim, 2 * channels)
-        self.to_out = zero_init(nn.Conv2d(channels, channels, 1))
+        self.to_out = zero_init(nn.Linear(channels, channels))
 
     def forward(self, x: Tensor, context: Tensor, padding: Tensor) -> Tensor:
         q, k, v = self.queries_keys_values(x, context)
         h = F.scaled_dot_product_attention(q, k, v, attn_mask=~padding[:, None, None, :])
-        return x + self.to_out(h.transpose(-1, -2).reshape(x.shape))
+        return x + as_picture(self.to_out(join_heads(h)), x.shape)
 
     def queries_keys_values(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Pixels ask (B, heads, H*W, C/heads), tokens answer (B, heads, L, C/heads) twice."""
-        B, C, H, W = x.shape
-        q = self.to_q(self.norm(x)).reshape(B, self.num_heads, C // self.num_heads, H * W).transpose(-1, -2)
-        kv = self.to_kv(context).reshape(B, -1, 2, self.num_heads, C // self.num_heads)
-        k, v = kv.permute(2, 0, 3, 1, 4)
+        q = split_heads(self.to_q(as_sequence(self.norm(x))), self.num_heads)
+        k, v = split_heads(self.to_kv(context), 2 * self.num_heads).chunk(2, dim=1)
         return q, k, v
 
     def attention_weights(self, x: Tensor, context: Tensor, padding: Tensor) -> Tensor:
@@ -116,6 +113,26 @@ class CrossAttentionBlock(nn.Module):
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])  # (B, heads, H*W, L)
         weights = scores.masked_fill(padding[:, None, None, :], -math.inf).softmax(dim=-1)
         return weights.transpose(-1, -2).unflatten(-1, x.shape[2:])
+
+
+def as_sequence(x: Tensor) -> Tensor:
+    """A picture as a row of pixels: (B, C, H, W) -> (B, H*W, C)."""
+    return x.flatten(2).transpose(1, 2)
+
+
+def as_picture(h: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Back again: (B, H*W, C) -> shape (B, C, H, W)."""
+    return h.transpose(1, 2).reshape(shape)
+
+
+def split_heads(h: Tensor, num_heads: int) -> Tensor:
+    """Each head takes its share of the channels: (B, L, C) -> (B, heads, L, C/heads)."""
+    return h.unflatten(2, (num_heads, -1)).transpose(1, 2)
+
+
+def join_heads(h: Tensor) -> Tensor:
+    """Back again: (B, heads, L, C/heads) -> (B, L, C)."""
+    return h.transpose(1, 2).flatten(2)
 
 
 class UNet(nn.Module):
@@ -133,7 +150,7 @@ class UNet(nn.Module):
                             to predict, a faint picture, is not lost in the error of passing x_t on: for larger pictures
 
     forward: x_t (B, in_channels, H, W) floats, t long (B,) -> (B, in_channels, H, W). With a context_dim also
-    context (B, L, context_dim) and padding, bool (B, L), True where no token stands.
+    context (B, L, context_dim) and padding, bool (B, L), True where no token stands (a row has at least one token).
     Raises ValueError where H or W is not divisible by patch_size * 2 ** (levels - 1), or the inputs do not fit.
     """
 
@@ -150,8 +167,9 @@ class UNet(nn.Module):
     ):
         super().__init__()
         _check_widths(channels, attention_levels, cross_attention_levels, context_dim)
-        if not isinstance(patch_size, int) or patch_size < 1:
-            raise ValueError(f"patch_size must be a whole number, 1 or more; got {patch_size!r}")
+        for name, number in dict(patch_size=patch_size, blocks_per_level=blocks_per_level).items():
+            if not isinstance(number, int) or number < 1:
+                raise ValueError(f"{name} must be a whole number, 1 or more; got {number!r}")
         self.config = dict(
             in_channels=in_channels,
             channels=tuple(channels),
@@ -293,7 +311,7 @@ def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(8, channels)
 
 
-def zero_init(layer: nn.Conv2d) -> nn.Conv2d:
+def zero_init(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
     """Weights and bias set to 0, so that a block starts as its shortcut and learns what to add."""
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "text_to_image": {"errors", "schedule", "sampling", "guidance", "text", "unet"},
     "checkpoint": {"errors", "schedule", "training", "unet", "text", "text_to_image"},
     "presets": {"data", "evaluation", "schedule", "text", "text_to_image", "unet"},
-    "display": {"errors", "training", "data"},
+    "display": {"errors", "training", "data", "text_to_image"},
     "doctor": {"errors", "runtime", "schedule", "training", "unet", "data"},
     "__init__": None,  # anything
     "__main__": None,

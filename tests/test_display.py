@@ -18,7 +18,7 @@ from matplotlib import pyplot as plt
 from matplotlib.font_manager import fontManager
 from traitlets.config import Config
 
-from ddpm_core import NoiseSchedule, TrainingState, UNet, cosine_betas, display, train
+from ddpm_core import NoiseSchedule, PromptWarning, TrainingState, UNet, cosine_betas, display, train
 from ddpm_core.data import EmojiDataset, all_scenes, caption_of
 from ddpm_core.data.files import data_folder, shipped_file
 
@@ -200,7 +200,7 @@ def box():
         if prompt == "too long":
             raise ValueError("the caption 'too long' has 99 words")
         if prompt == "zebra":
-            warnings.warn("no training caption had zebra", UserWarning, stacklevel=2)
+            warnings.warn("no training caption had zebra", PromptWarning, stacklevel=2)
         return torch.full((2, 3, 8, 8), guidance_scale / 4 - 1)
 
     outputs, widget = shown(display.prompt_box, draw, "a blue three", 3.0)

@@ -430,7 +430,7 @@ def test_guidance_and_the_negative_prompt_reach_the_sampler(text_checkpoint, mon
     monkeypatch.setattr(__main__, "generate", spied)
     succeed("sample", text_checkpoint, "red 7", "--guidance-scale", 0, "--negative", "blue", "--num-steps", 5)
     succeed("sample", text_checkpoint)
-    assert asked == [(["red 7"], (3, 8, 8), 0.0, "blue", 5, 0), ([""] * 16, (3, 8, 8), 3.0, "", 50, 0)]
+    assert asked == [(["red 7"], (3, 8, 8), 0.0, "blue", 5, 0), ([""] * 16, (3, 8, 8), 3.0, "", None, 0)]
 
 
 def test_a_wrong_profile_is_one_sentence(checkpoint, monkeypatch):

@@ -6,13 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_core import (
+    NoiseSchedule,
     PromptWarning,
     TextEncoder,
     TextToImage,
     Tokenizer,
     TrainingState,
     UNet,
+    collect_notices,
     generate,
+    linear_betas,
     prompt_notice,
     train,
 )
@@ -122,12 +125,16 @@ def test_a_step_of_training_reaches_every_weight_of_both_networks(model, digits,
         assert not torch.equal(before, after)
 
 
-@pytest.mark.parametrize("num_steps, steps", [(3, 3), (None, 100), (1, 1)])
+@pytest.mark.parametrize("num_steps, steps", [(3, 3), (None, 50), (100, 100), (1, 1)])
 def test_generate_yields_every_step_in_the_pictures_shape(model, schedule, num_steps, steps):
     yielded = list(generate(model, schedule, CAPTIONS[:2], SHAPE, num_steps=num_steps))
     assert len(yielded) == steps
     assert all(x_t.shape == (2, *SHAPE) for x_t in yielded)
     assert yielded[-1].abs().max() <= 1
+
+
+def test_a_schedule_of_less_than_50_steps_is_sampled_whole(model):
+    assert len(list(generate(model, NoiseSchedule(linear_betas(20)), ["blue"], SHAPE))) == 20
 
 
 def test_one_seed_gives_one_set_of_pictures_and_another_seed_another(model, schedule):
@@ -170,7 +177,11 @@ def test_a_negative_prompt_changes_the_pictures_where_the_scale_is_above_1_and_o
         return last(generate(model, schedule, prompts, SHAPE, scale, negative_prompt, num_steps=3))
 
     assert (pictures(3, "blue") - pictures(3, "")).abs().max() > 1e-2
-    assert torch.equal(pictures(1, "blue"), pictures(1, ""))
+    for scale in (0, 0.5, 1):
+        message = f"a negative prompt counts only where guidance_scale is above 1; at {scale:g} it is left out"
+        with pytest.warns(PromptWarning, match=message):
+            with_negative = pictures(scale, "blue")
+        assert torch.equal(with_negative, pictures(scale, ""))
 
 
 def test_away_from_the_prompt_itself_is_no_guidance(model, schedule):
@@ -210,6 +221,16 @@ def test_a_negative_prompt_with_unknown_words_warns_and_an_empty_one_does_not(mo
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         generate(model, schedule, ["blue"], SHAPE, negative_prompt="", num_steps=1)
+
+
+def test_collected_notices_are_not_shown_and_other_warnings_pass(model, schedule):
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        with collect_notices() as notices:
+            generate(model, schedule, ["zebra", ""], SHAPE)
+            warnings.warn("something else", stacklevel=1)
+    assert [str(warning.message) for warning in shown] == ["something else"]
+    assert notices == [prompt_notice(model.tokenizer, prompt) for prompt in ("zebra", "")]
 
 
 @pytest.mark.filterwarnings("ignore::ddpm_core.PromptWarning")

@@ -9,7 +9,16 @@ from diffusers import DDPMScheduler
 from diffusers.training_utils import compute_snr
 from torch import Tensor, nn
 
-from ddpm_core import NoiseSchedule, TrainingDiverged, TrainingState, UNet, diffusion_loss, load_digits, train
+from ddpm_core import (
+    NoiseSchedule,
+    TrainingDiverged,
+    TrainingState,
+    UNet,
+    diffusion_loss,
+    linear_betas,
+    load_digits,
+    train,
+)
 from ddpm_core.training import learning_rate_at, update_ema
 
 FAST = dict(batch_size=8, warmup_iterations=3)
@@ -271,6 +280,24 @@ def test_pictures_between_0_and_1_are_trained_on_with_a_warning(digits, schedule
     with pytest.warns(UserWarning, match=r"no value of pictures is below 0; if they are in \[0, 1\]"):
         next(train(state, schedule, (digits + 1) / 2, 1))
     assert state.iteration == 1
+
+
+@pytest.mark.parametrize("num_iterations", [0, -1, 2.5])
+def test_a_number_of_iterations_that_is_no_whole_number_is_refused(num_iterations, digits, schedule):
+    with pytest.raises(ValueError, match="num_iterations must be a whole number, 1 or more; got"):
+        next(train(TrainingState(UNet(1, (8,))), schedule, digits, num_iterations))
+
+
+def test_a_timestep_with_no_signal_left_counts_fully():
+    schedule = NoiseSchedule(linear_betas(10))
+    schedule.alpha_bars[:] = 0
+    loss = diffusion_loss(lambda x_t, t: x_t + 2, schedule, torch.ones(8, 1, 4, 4), min_snr_gamma=1.0)
+    assert loss.item() == pytest.approx(4)
+
+
+def test_a_null_condition_without_conditions_is_refused(digits, schedule):
+    with pytest.raises(ValueError, match=r"cond must have one row for each of the .* and null_cond beside it"):
+        next(train(TrainingState(UNet(1, (8,))), schedule, digits, 1, null_cond=torch.tensor(10)))
 
 
 @pytest.mark.parametrize("batch_size", [0, -1, 2.5])

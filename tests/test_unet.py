@@ -108,8 +108,8 @@ def test_a_new_attention_block_changes_nothing():
 def test_attention_is_that_of_torch():
     block, x = randomised(AttentionBlock(16, num_heads=4)), randn(2, 16, 3, 5)
     peer = nn.MultiheadAttention(16, num_heads=4, batch_first=True)
-    peer.in_proj_weight.data, peer.in_proj_bias.data = block.to_qkv.weight.data[:, :, 0, 0], block.to_qkv.bias.data
-    peer.out_proj.weight.data, peer.out_proj.bias.data = block.to_out.weight.data[:, :, 0, 0], block.to_out.bias.data
+    peer.in_proj_weight, peer.in_proj_bias = block.to_qkv.weight, block.to_qkv.bias
+    peer.out_proj = block.to_out
     pixels = block.norm(x).flatten(2).transpose(1, 2)  # (B, H*W, C)
     attended, _ = peer(pixels, pixels, pixels)
     expected = x + attended.transpose(1, 2).reshape(x.shape)
@@ -277,10 +277,10 @@ def test_a_new_cross_attention_block_changes_nothing():
 def test_cross_attention_and_its_weights_are_those_of_torch(block):
     x, (context, padding) = randn(2, 16, 3, 5), text(2)
     peer = nn.MultiheadAttention(16, num_heads=4, kdim=12, vdim=12, batch_first=True)
-    peer.q_proj_weight.data = block.to_q.weight.data[:, :, 0, 0]
+    peer.q_proj_weight.data = block.to_q.weight.data
     peer.k_proj_weight.data, peer.v_proj_weight.data = block.to_kv.weight.data.chunk(2)
     peer.in_proj_bias.data = torch.cat([block.to_q.bias.data, block.to_kv.bias.data])
-    peer.out_proj.weight.data, peer.out_proj.bias.data = block.to_out.weight.data[:, :, 0, 0], block.to_out.bias.data
+    peer.out_proj = block.to_out
     pixels = block.norm(x).flatten(2).transpose(1, 2)  # (B, H*W, C)
     attended, weights = peer(pixels, context, context, key_padding_mask=padding, average_attn_weights=False)
     expected = x + attended.transpose(1, 2).reshape(x.shape)
@@ -300,8 +300,9 @@ def test_attention_weights_add_up_to_1_over_the_tokens_and_are_0_at_padding(bloc
 def test_attention_weights_times_values_are_what_the_block_adds(block):
     x, (context, padding) = randn(2, 16, 3, 5), text(2)
     _, _, values = block.queries_keys_values(x, context)  # (B, heads, L, C/heads)
-    heads = torch.einsum("bnlhw,bnlc->bnchw", block.attention_weights(x, context, padding), values)
-    torch.testing.assert_close(block(x, context, padding), x + block.to_out(heads.flatten(1, 2)), rtol=1e-4, atol=1e-5)
+    heads = torch.einsum("bnlhw,bnlc->bhwnc", block.attention_weights(x, context, padding), values)
+    added = block.to_out(heads.flatten(3)).permute(0, 3, 1, 2)
+    torch.testing.assert_close(block(x, context, padding), x + added, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("elsewhere", [lambda context: context * 0, lambda context: context * -1000])
@@ -481,5 +482,7 @@ def test_a_text_that_does_not_fit_is_refused(context, padding, message):
 
 @pytest.mark.parametrize("patch_size", [0, -1, 1.5, "2", None])
 def test_a_patch_size_that_is_no_whole_number_is_refused(patch_size):
+    with pytest.raises(ValueError, match="blocks_per_level must be a whole number, 1 or more; got 0"):
+        UNet(1, (8,), blocks_per_level=0)
     with pytest.raises(ValueError, match="patch_size must be a whole number, 1 or more; got"):
         UNet(1, (8,), patch_size=patch_size)

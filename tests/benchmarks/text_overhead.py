@@ -23,7 +23,7 @@ REPEATS, ITERATIONS, TARGET = 9, 10, 0.25
 # what, digits in a picture, U-Net, what text adds to it, text_dim: the networks of notebook 05 and of digit-scenes
 CASES = [
     ("coloured digits, 8x8", 1, dict(channels=(32, 32)), {}, 64),
-    ("digit scenes, 8x16", 2, dict(channels=(32, 64)), dict(cross_attention_levels=(1,)), 64),
+    ("digit scenes, 8x16", 2, dict(channels=(32, 64)), {}, 64),
 ]
 
 
@@ -49,7 +49,7 @@ def runs(num_digits: int, unet: dict, text: dict, text_dim: int) -> tuple[Iterat
     tokenizer = Tokenizer.from_captions(data.captions)
     text_encoder = TextEncoder(len(tokenizer), tokenizer.max_length, text_dim)
     model = TextToImage(UNet(3, context_dim=text_dim, **unet, **text), text_encoder, tokenizer)
-    options = dict(num_iterations=10_000, batch_size=64)
+    options = dict(num_iterations=10_000, batch_size=64, min_snr_gamma=1.0)
     return (
         train(TrainingState(UNet(3, **unet)), schedule, data.pictures, **options),
         train(
@@ -58,7 +58,6 @@ def runs(num_digits: int, unet: dict, text: dict, text_dim: int) -> tuple[Iterat
             data.pictures,
             cond=tokenizer(data.captions),
             null_cond=model.null_cond,
-            min_snr_gamma=1.0,
             **options,
         ),
     )
