@@ -31,6 +31,8 @@ MAY_IMPORT = {
     "checkpoint": {"errors", "schedule", "training", "unet", "text", "text_to_image"},
     "presets": {"data", "evaluation", "schedule", "text", "text_to_image", "unet"},
     "display": {"errors", "training", "data", "text_to_image"},
+    "exercises": {"errors", "schedule", "process", "training", "guidance", "unet"},
+    "checks": {"errors", "exercises", "display", "evaluation", "data"},
     "doctor": {"errors", "runtime", "schedule", "training", "unet", "data"},
     "__init__": None,  # anything
     "__main__": None,

@@ -1,0 +1,290 @@
+"""Instant answers to the learner's own work: check, three levels of help, gates, and what is done so far.
+
+Whatever a learner's function does, a check says it in a sentence: it never shows a traceback from inside the package,
+and never loses the kernel.
+"""
+
+import ctypes
+import dis
+import inspect
+import json
+import os
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ddpm_core.data.digit_scenes import Scene
+from ddpm_core.display import show_source
+from ddpm_core.errors import describe
+from ddpm_core.evaluation import DigitReader, judge_scenes
+from ddpm_core.exercises import ALONG_A_ROW, EXERCISES, Exercise, NotYet
+
+SECONDS_AT_MOST = 5.0  # then a learner's function counts as endless
+GATES = {"04": "digits that can be read", "05": "digits and colours as asked"}
+DONE, OPEN = "●", "○"
+
+
+def check(name: str, answer: object) -> None:
+    """Prints whether an exercise's answer is not done yet, correct, or what is likely wrong with it.
+
+    name: such as "add_noise"; progress() lists them. answer: the learner's own function, my_add_noise; a value where
+    the exercise asks for one. Raises ValueError for a name that is no exercise.
+    """
+    exercise = _exercise(name)
+    try:
+        if answer is None or answer is ... or _is_stub(answer):
+            print(f"{name} is not done yet." + (" (You have solved it before.)" if name in _done() else ""))
+            return
+        with torch.random.fork_rng(devices=[]):  # an answer that draws from the global source disturbs nobody
+            _examine(exercise, name, answer)
+    except NotYet as problem:
+        print(f'{name} is not right yet: {problem}\nMore help: hint("{name}").')
+    else:
+        _record(name)
+        print(f"{name} is correct. {_counted()}")
+
+
+def hint(name: str) -> None:
+    """The first level of help: where to look."""
+    print(f'{_exercise(name).hint}\nStill stuck: sketch("{name}").')
+
+
+def sketch(name: str) -> None:
+    """The second level of help: the answer with gaps."""
+    exercise = _exercise(name)
+    if exercise.parameters is None:
+        print(exercise.sketch)
+    else:
+        lines = "\n    ".join(exercise.sketch.splitlines())
+        print(f"def my_{name}({', '.join(exercise.parameters)}):\n    {lines}")
+    print(f'\nThe whole of it: reveal("{name}").')
+
+
+def reveal(name: str) -> None:
+    """The third level of help: the package's own source."""
+    show_source(_exercise(name).answer)
+
+
+def gate(notebook: str, pictures: Tensor, scenes: Sequence[Scene] | None = None) -> None:
+    """Says whether the samples of the learner's own model pass: the digit reader must read them as asked.
+
+    "04": pictures (N, 1, 8, 8): the reader is sure of at least 85 % as many as of real digits, and each digit comes.
+    "05": pictures (N, 3, 8, 8) and the scenes that were asked for: digit and colour right in at least 90 %.
+    N at least 100. Raises ValueError for another notebook or too few pictures.
+    """
+    if notebook not in GATES:
+        raise ValueError(f"there are gates in the notebooks {' and '.join(GATES)}; got {notebook!r}")
+    if not isinstance(pictures, Tensor) or len(pictures) < 100:
+        raise ValueError(f"pictures must be at least 100 samples of your model; got {describe(pictures)}")
+    if notebook == "05" and scenes is None:
+        raise ValueError('gate "05" needs the scenes that were asked for, one for each picture')
+    pictures, reader = pictures.detach().cpu().clamp(-1, 1), _reader()
+    if notebook == "04":
+        probabilities = reader.probabilities(pictures)
+        sure = (probabilities.amax(dim=1) >= reader.SURE).float().mean().item() / reader.sure_rate
+        rarest = torch.bincount(probabilities.argmax(dim=1), minlength=10).min().item()
+        passed = sure >= 0.85 and rarest > 0
+        found = f"the reader is sure of {sure:.0%} as many as of real digits (wanted: 85%), "
+        found += f"and the rarest digit came {rarest} times"
+    else:
+        digits_right, colours_right = judge_scenes(pictures, scenes, reader)
+        right = (digits_right & colours_right).float().mean().item()
+        passed = right >= 0.9
+        found = f"{right:.0%} of {len(pictures)} pictures show digit and colour as asked (wanted: 90%)"
+    if passed:
+        _record(f"gate {notebook}")
+        print(f"Gate {notebook} is open: {found}. {_counted()}")
+    else:
+        print(f"Gate {notebook} stays shut: {found}. Was the training run to its end, and sampled with ema_model?")
+
+
+@cache
+def _reader() -> DigitReader:
+    return DigitReader()
+
+
+def progress() -> None:
+    """Prints what is done so far. It is kept in a small file beside the notebooks, and outlives the kernel."""
+    done = _done()
+    for notebook in sorted({exercise.notebook for exercise in EXERCISES.values()}):
+        names = [name for name, exercise in EXERCISES.items() if exercise.notebook == notebook]
+        names += [f"gate {notebook}"] if notebook in GATES else []
+        print(f"{notebook}  " + "  ".join(f"{DONE if name in done else OPEN} {name}" for name in names))
+    print(_counted())
+
+
+def _exercise(name: str) -> Exercise:
+    if name not in EXERCISES:
+        raise ValueError(f"there is no exercise {name!r}; there are {', '.join(EXERCISES)}")
+    return EXERCISES[name]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Calling what a learner wrote
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _examine(exercise: Exercise, name: str, answer: object) -> None:
+    """Raises NotYet unless the answer is right."""
+    if exercise.parameters is None:
+        exercise.examine(answer)
+        return
+    wanted = f"my_{name}({', '.join(exercise.parameters)})"
+    if not callable(answer):
+        raise NotYet(f"give the function itself, my_{name}, and not what it returns; this is {describe(answer)}.")
+    _check_parameters(answer, exercise.parameters, wanted)
+    deadline = time.monotonic() + SECONDS_AT_MOST
+
+    def made_safe(function: Callable) -> Callable:
+        def safe(*arguments: object) -> object:
+            returned = _call(function, arguments, deadline)
+            return made_safe(returned) if inspect.isroutine(returned) else returned  # a closure is called later
+
+        return safe
+
+    exercise.examine(made_safe(answer))
+
+
+def _is_stub(answer: object) -> bool:
+    """Is it a function with nothing in it but `...`, `pass` or a docstring, or one that raises NotImplementedError?"""
+    code = getattr(answer, "__code__", None)
+    if code is None:
+        return False
+    if "NotImplementedError" in code.co_names:
+        return True
+    nothing = {"RESUME", "NOP", "POP_TOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST", "COPY_FREE_VARS"}
+    instructions = list(dis.get_instructions(code))
+    returns_nothing = all(
+        instruction.argval is None or instruction.argval is ...
+        for instruction in instructions
+        if instruction.opname in ("LOAD_CONST", "RETURN_CONST")
+    )
+    return returns_nothing and all(instruction.opname in nothing for instruction in instructions)
+
+
+def _check_parameters(answer: Callable, parameters: Sequence[str], wanted: str) -> None:
+    try:
+        signature = inspect.signature(answer)
+    except (TypeError, ValueError):  # a function of C, which has none
+        return
+    try:
+        signature.bind(*parameters)
+    except TypeError:
+        raise NotYet(f"it should take what {wanted} takes; yours takes {signature}.") from None
+
+
+def _call(function: Callable, arguments: tuple, deadline: float) -> object:
+    """What function returns; NotYet where it raises, never ends, returns nothing, or changes what it was given."""
+    before = [argument.clone() if isinstance(argument, Tensor) else None for argument in arguments]
+    outcome: dict[str, object] = {}
+
+    def work() -> None:
+        try:
+            with torch.enable_grad():
+                outcome["returned"] = function(*arguments)
+        except BaseException as error:  # whatever it is, the learner gets a sentence
+            outcome["raised"] = error
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    worker.join(max(0.5, deadline - time.monotonic()))
+    if worker.is_alive():
+        _stop(worker)
+        raise NotYet(f"it was still running after {SECONDS_AT_MOST:.0f} seconds and was stopped: an endless loop?")
+    if "raised" in outcome:
+        raise NotYet(_explained(outcome["raised"], function)) from None
+    for argument, copy in zip(arguments, before, strict=True):
+        if copy is not None and not torch.equal(argument, copy):
+            raise NotYet(
+                "it changes one of its inputs in place (an operation that ends in _, such as add_, or x[...] = ...). "
+                "The caller still needs them: make a new tensor."
+            )
+    if outcome["returned"] is None:
+        raise NotYet("it returns None: is the return line missing?")
+    return outcome["returned"]
+
+
+def _stop(worker: threading.Thread) -> None:
+    """Makes a thread that runs Python code end: an exception arises in it at its next line."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker.ident), ctypes.py_object(SystemExit))
+    worker.join(1.0)
+
+
+def _explained(error: BaseException, function: Callable) -> str:
+    """An exception inside a learner's function, as a sentence with the line where it arose."""
+    if isinstance(error, NotYet):
+        return str(error)
+    message = str(error).strip().splitlines()[0] if str(error).strip() else ""
+    lowered = message.lower()
+    if "not compiled with cuda" in lowered or "nvidia driver" in lowered or "no cuda gpus" in lowered:
+        what = (
+            "it asks for a GPU, and this machine has none: make new tensors on the device of an input, device=x.device"
+        )
+    elif "same device" in lowered:
+        what = "it mixes tensors on two devices: make new tensors on the device of an input, device=x.device"
+    elif "must match the size of tensor" in lowered:
+        what = f"two shapes do not fit together ({message})"
+    elif isinstance(error, RecursionError):
+        what = "it calls itself without end"
+    else:
+        what = (
+            f"it stops with {type(error).__name__}: {message}" if message else f"it stops with {type(error).__name__}"
+        )
+    where = _line_of(error, function)
+    sentence = what if what.endswith((".", "?")) else f"{what}."
+    help_on_t = f" {ALONG_A_ROW}" if "must match the size of tensor" in lowered and _takes_t(function) else ""
+    return f"{sentence}{where}{help_on_t}"
+
+
+def _line_of(error: BaseException, function: Callable) -> str:
+    code = getattr(function, "__code__", None)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if code is not None and frame.filename == code.co_filename]
+    return f" It was in this line:  {own[-1].line}\n" if own and own[-1].line else ""
+
+
+def _takes_t(function: Callable) -> bool:
+    code = getattr(function, "__code__", None)
+    return code is not None and "t" in code.co_varnames[: code.co_argcount]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is done so far
+# ---------------------------------------------------------------------------------------------------------------------
+
+_in_this_kernel: set[str] = set()
+
+
+def _progress_file() -> Path:
+    """In the folder that the notebook runs in, unless the environment names another file."""
+    return Path(os.environ.get("DDPM_PROGRESS", ".progress.json"))
+
+
+def _done() -> set[str]:
+    try:
+        kept = set(json.loads(_progress_file().read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):  # none yet, or damaged: what this kernel has seen still counts
+        kept = set()
+    return kept | _in_this_kernel
+
+
+def _record(name: str) -> None:
+    _in_this_kernel.add(name)
+    file = _progress_file()
+    try:
+        new = file.with_name(f"{file.name}.new")
+        new.write_text(json.dumps(sorted(_done())), encoding="utf-8")
+        new.replace(file)
+    except OSError:
+        pass  # a folder that cannot be written: then it lasts as long as the kernel
+
+
+def _counted() -> str:
+    everything = [*EXERCISES, *(f"gate {notebook}" for notebook in GATES)]
+    return f"{sum(name in _done() for name in everything)} of {len(everything)} done."

@@ -1,0 +1,205 @@
+"""Whatever a learner's function does, the answer is a sentence; and what is done stays done."""
+
+import json
+import threading
+import time
+from unittest import mock
+
+import pytest
+import torch
+
+from ddpm_core import add_noise, checks, draw_scenes, load_digit_scenes, load_digits
+from ddpm_core.checks import check, gate, hint, progress, reveal, sketch
+from ddpm_core.exercises import EXERCISES
+
+
+@pytest.fixture(autouse=True)
+def progress_file(tmp_path, monkeypatch):
+    file = tmp_path / "progress.json"
+    monkeypatch.setenv("DDPM_PROGRESS", str(file))
+    monkeypatch.setattr(checks, "_in_this_kernel", set())
+    return file
+
+
+def endless(schedule, x_0, t, eps):
+    while True:
+        pass
+
+
+def stubborn(schedule, x_0, t, eps):
+    while True:
+        try:
+            time.sleep(0.01)
+        except Exception:
+            continue
+
+
+def raising(schedule, x_0, t, eps):
+    return schedule.alpha_bar[t] * x_0
+
+
+def in_place(schedule, x_0, t, eps):
+    alpha_bar = schedule.alpha_bars[t].view(-1, 1, 1, 1)
+    x_0 *= alpha_bar.sqrt()
+    return x_0 + (1 - alpha_bar).sqrt() * eps
+
+
+def recursive(schedule, x_0, t, eps):
+    return recursive(schedule, x_0, t, eps)
+
+
+def quitting(schedule, x_0, t, eps):
+    raise SystemExit
+
+
+def needs_gpu(schedule, x_0, t, eps):
+    raise AssertionError("Torch not compiled with CUDA enabled")  # what .cuda() says on a build without it
+
+
+def without_driver(schedule, x_0, t, eps):
+    raise RuntimeError("Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU.")
+
+
+def elsewhere(schedule, x_0, t, eps):
+    return x_0.to("meta")
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (endless, "still running after 1 seconds and was stopped: an endless loop?"),
+        (stubborn, "still running after 1 seconds and was stopped: an endless loop?"),
+        (raising, "it stops with AttributeError: 'NoiseSchedule' object has no attribute 'alpha_bar'"),
+        (raising, "It was in this line:  return schedule.alpha_bar[t] * x_0"),
+        (in_place, "it changes one of its inputs in place"),
+        (recursive, "it calls itself without end"),
+        (quitting, "it stops with SystemExit."),
+        (needs_gpu, "it asks for a GPU, and this machine has none"),
+        (without_driver, "it asks for a GPU, and this machine has none"),
+        (elsewhere, "returns a tensor on meta for inputs on cpu"),
+        (lambda schedule, x_0, t, eps: print(end=""), "it returns None: is the return line missing?"),
+        (lambda schedule, x_0, t, eps: x_0[0], "returns the shape (1, 4, 4) for inputs of shapes (4, 1, 4, 4), (4,)"),
+        (lambda schedule, x_0, t, eps: x_0.int(), "should return floats, but returns a int32 tensor"),
+        (
+            lambda schedule, x_0, t, eps: x_0.numpy(),
+            "should return a tensor of shape (4, 1, 4, 4), but returns float32",
+        ),
+        (lambda schedule, x_0, t, eps: [x_0], "should return a tensor of shape (4, 1, 4, 4), but returns ["),
+        (lambda schedule, x_0, t, eps: x_0 + t[:3].float(), "two shapes do not fit together (The size of tensor a (4)"),
+        (lambda schedule, x_0, t, eps: x_0 + t[:3].float(), "reshape them to (B, 1, 1, 1)"),
+        (lambda schedule, x_0, t, eps: (-x_0.abs()).sqrt(), "some of the numbers it returns are NaN"),
+        (lambda schedule, x_0, t, eps: x_0 * 7, "the shape is right, but not the numbers: one is"),
+        (lambda x_0, t: x_0, "what my_add_noise(schedule, x_0, t, eps) takes; yours takes (x_0, t)"),
+        (torch.zeros(3), "give the function itself, my_add_noise, and not what it returns; this is float32 tensor"),
+        ("add_noise", "give the function itself, my_add_noise"),
+    ],
+)
+def test_whatever_a_function_does_the_answer_is_a_sentence(answer, words, capsys, monkeypatch):
+    monkeypatch.setattr(checks, "SECONDS_AT_MOST", 1.0)
+    check("add_noise", answer)
+    said = capsys.readouterr().out
+    assert said.startswith("add_noise is not right yet: ") and words in said
+    assert "Traceback" not in said and said.endswith('More help: hint("add_noise").\n')
+
+
+def test_an_endless_loop_is_stopped_and_leaves_no_thread(capsys, monkeypatch):
+    monkeypatch.setattr(checks, "SECONDS_AT_MOST", 0.5)
+    threads, began = threading.active_count(), time.perf_counter()
+    check("add_noise", endless)
+    assert time.perf_counter() - began < 3
+    assert threading.active_count() == threads
+
+
+def test_a_closure_that_fails_later_is_explained_too(capsys):
+    check("guided", lambda model, cond, null_cond, guidance_scale: lambda x_t: x_t)
+    assert "guided is not right yet: " in capsys.readouterr().out
+
+
+def test_a_name_that_is_no_exercise_is_refused_with_the_list():
+    for call in (lambda: check("noise", None), lambda: hint("noise"), lambda: sketch("noise"), lambda: reveal("noise")):
+        with pytest.raises(ValueError, match="there is no exercise 'noise'; there are x_T, reverse_step, add_noise"):
+            call()
+
+
+@pytest.mark.parametrize("name", list(EXERCISES))
+def test_three_levels_of_help_lead_from_a_hint_to_the_source(name, capsys):
+    hint(name)
+    assert capsys.readouterr().out.endswith(f'\nStill stuck: sketch("{name}").\n')
+    sketch(name)
+    said = capsys.readouterr().out
+    assert "..." in said and said.endswith(f'reveal("{name}").\n')
+    if EXERCISES[name].parameters:
+        compile(said.rpartition("\nThe whole")[0], name, "exec")
+        assert said.startswith(f"def my_{name}(")
+    with mock.patch("ddpm_core.checks.show_source") as show_source:
+        reveal(name)
+    assert show_source.call_args.args[0] is EXERCISES[name].answer
+
+
+def test_what_is_done_outlives_the_kernel(progress_file, capsys, monkeypatch):
+    check("add_noise", add_noise)
+    assert json.loads(progress_file.read_text()) == ["add_noise"]
+    monkeypatch.setattr(checks, "_in_this_kernel", set())  # as after a restart
+    check("add_noise", ...)
+    progress()
+    said = capsys.readouterr().out
+    assert "add_noise is not done yet. (You have solved it before.)" in said
+    assert "02  ● add_noise  ○ cosine_betas  ○ posterior\n" in said
+    assert "04  ○ diffusion_loss  ○ ddpm_step  ○ gate 04\n" in said
+    assert said.endswith("1 of 15 done.\n")
+
+
+def test_a_damaged_progress_file_is_begun_anew(progress_file, capsys):
+    progress_file.write_text('{"no')
+    progress()
+    assert "0 of 15 done." in capsys.readouterr().out
+    check("add_noise", add_noise)
+    assert json.loads(progress_file.read_text()) == ["add_noise"]
+
+
+def test_where_the_folder_cannot_be_written_it_lasts_as_long_as_the_kernel(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("DDPM_PROGRESS", str(tmp_path / "missing" / "progress.json"))
+    check("add_noise", add_noise)
+    progress()
+    assert "● add_noise" in capsys.readouterr().out
+
+
+def test_without_the_variable_it_lies_in_the_notebooks_folder(tmp_path, monkeypatch):
+    monkeypatch.delenv("DDPM_PROGRESS")
+    monkeypatch.chdir(tmp_path)
+    check("add_noise", add_noise)
+    assert json.loads((tmp_path / ".progress.json").read_text()) == ["add_noise"]
+
+
+def test_the_gate_of_04_opens_for_real_digits_and_not_for_noise_or_ones_alone(capsys):
+    digits, labels = load_digits("held_out")
+    gate("04", digits)
+    assert "Gate 04 is open: " in capsys.readouterr().out
+    gate("04", torch.randn(100, 1, 8, 8))
+    assert "Gate 04 stays shut: " in capsys.readouterr().out
+    gate("04", digits[labels == 1].repeat(4, 1, 1, 1))
+    assert "the rarest digit came 0 times" in capsys.readouterr().out
+
+
+def test_the_gate_of_05_opens_for_what_was_asked_and_not_for_something_else(capsys):
+    real = load_digit_scenes(1, 200, "held_out")
+    gate("05", real.pictures, real.scenes)
+    assert "Gate 05 is open: " in capsys.readouterr().out
+    gate("05", real.pictures, draw_scenes(1, 200, seed=9))
+    assert "Gate 05 stays shut: " in capsys.readouterr().out
+    progress()
+    assert "● gate 05" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("03", torch.zeros(100, 1, 8, 8)), "there are gates in the notebooks 04 and 05; got '03'"),
+        (("04", torch.zeros(99, 1, 8, 8)), "at least 100 samples of your model; got float32 tensor of shape"),
+        (("04", None), "at least 100 samples of your model; got None"),
+        (("05", torch.zeros(100, 3, 8, 8)), 'gate "05" needs the scenes that were asked for'),
+    ],
+)
+def test_a_gate_says_what_it_needs(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        gate(*arguments)
