@@ -138,45 +138,71 @@ def tile(pictures: Tensor, columns: int = 8, width: int = 400, gap: int = 2) -> 
 
 
 def show_frames(
-    frames: Sequence[np.ndarray],
+    frames: Sequence[np.ndarray] | dict[str, Sequence[np.ndarray]],
     captions: Sequence[str],
     title: str = "",
     num_static: int = 6,
     size: float = 1.7,  # inches a picture of the static twin
     start: int = 0,
 ) -> ipywidgets.Widget:
-    """Shows frames (each (H, W, 3) uint8) twice: a strip of a few of them, and a slider over all with play and pause.
+    """Shows frames twice: a strip of a few of them, and a slider over all with play and pause. Returns the widget.
 
-    Frames are ready-made, so that the slider answers at once. Returns the widget.
+    frames:     each (H, W, 3) uint8, ready-made, so that the slider answers at once. A dict of such sequences gets a
+                menu to pick from, and a strip for each
+    captions:   one a frame, the same for all sequences
+    num_static: frames in a strip; 0 shows none, where another figure is the static twin
     """
-    if len(frames) != len(captions):
-        raise ValueError(f"there must be a caption for each frame; got {len(captions)} for {len(frames)} frames")
-    shown = np.unique(np.linspace(0, len(frames) - 1, num_static).round().astype(int))
-    height, width, _ = frames[0].shape
-    figure, axes = plt.subplots(
-        1, len(shown), figsize=(size * len(shown), size * height / width + (0.65 if title else 0.3)), squeeze=False
+    choices = frames if isinstance(frames, dict) else {"": frames}
+    for name, sequence in choices.items():
+        if len(sequence) != len(captions):
+            of = f" of {name!r}" if name else ""
+            raise ValueError(
+                f"there must be a caption for each frame; got {len(captions)} for {len(sequence)} frames{of}"
+            )
+    if num_static:
+        _show_strips(choices, captions, title, num_static, size)
+    pngs = {name: [_png(frame) for frame in sequence] for name, sequence in choices.items()}
+    menu = ipywidgets.Dropdown(options=list(choices), layout={"width": "max-content"})
+    image = ipywidgets.Image(
+        value=pngs[menu.value][start], format="png", layout={"max_width": "100%", "width": "max-content"}
     )
-    for axis, i in zip(axes[0], shown, strict=True):
-        axis.imshow(frames[i], interpolation="nearest" if width < 100 else "antialiased")
-        axis.set_title(captions[i], fontsize=9, fontweight="normal")
-        axis.set_axis_off()
-    figure.suptitle(title, fontsize=11, fontweight="bold")
-    show_figure(figure, alt=f"{title}: {', '.join(captions[i] for i in shown)}")
-
-    pngs = [_png(frame) for frame in frames]
-    image = ipywidgets.Image(value=pngs[start], format="png", layout={"max_width": "100%", "width": "max-content"})
     caption = ipywidgets.Label(captions[start])
-    slider = ipywidgets.IntSlider(start, 0, len(frames) - 1, description="step", readout=False)
-    play = ipywidgets.Play(value=start, min=0, max=len(frames) - 1, interval=120)
+    slider = ipywidgets.IntSlider(start, 0, len(captions) - 1, description="step", readout=False)
+    play = ipywidgets.Play(value=start, min=0, max=len(captions) - 1, interval=120)
     ipywidgets.jslink((play, "value"), (slider, "value"))
 
-    def move(change: dict) -> None:
-        image.value, caption.value = pngs[change["new"]], captions[change["new"]]
+    def move(_: dict) -> None:
+        image.value, caption.value = pngs[menu.value][slider.value], captions[slider.value]
 
     slider.observe(move, names="value")
-    widget = ipywidgets.VBox([ipywidgets.HBox([play, slider, caption]), image])
+    menu.observe(move, names="value")
+    controls = [play, slider, caption] if len(choices) == 1 else [menu, play, slider, caption]
+    widget = ipywidgets.VBox([ipywidgets.HBox(controls), image])
     display(widget)
     return widget
+
+
+def _show_strips(
+    choices: dict[str, Sequence[np.ndarray]], captions: Sequence[str], title: str, num_static: int, size: float
+) -> None:
+    shown = np.unique(np.linspace(0, len(captions) - 1, num_static).round().astype(int))
+    height, width, _ = next(iter(choices.values()))[0].shape
+    figure, axes = plt.subplots(
+        len(choices),
+        len(shown),
+        figsize=(size * len(shown), size * height / width * len(choices) + (0.65 if title else 0.3)),
+        squeeze=False,
+    )
+    for row, (name, sequence) in zip(axes, choices.items(), strict=True):
+        for axis, i in zip(row, shown, strict=True):
+            axis.imshow(sequence[i], interpolation="nearest" if width < 100 else "antialiased")
+            axis.set_axis_off()
+        row[0].text(-0.08, 0.5, name, transform=row[0].transAxes, ha="right", va="center", fontsize=9)
+    for axis, i in zip(axes[0], shown, strict=True):
+        axis.set_title(captions[i], fontsize=9, fontweight="normal")
+    figure.suptitle(title, fontsize=11, fontweight="bold")
+    names = f"{', '.join(choices)}; " if len(choices) > 1 else ""
+    show_figure(figure, alt=f"{title}: {names}{', '.join(captions[i] for i in shown)}")
 
 
 def animate(frames: Sequence[np.ndarray], alt: str, seconds: float = 4.0) -> None:
@@ -202,30 +228,41 @@ def show_attention(
     maps: Tensor,
     words: Sequence[str],
     row_titles: Sequence[str] = (),
-    size: float = 0.95,  # inches a picture
+    size: float = 1.15,  # inches a picture
 ) -> None:
     """Shows rows of a picture and, beside it, how much each place looks at each word: bright is much.
 
-    pictures: (N, C, H, W) in [-1, 1]; maps: (N, L, h, w), as record_attention's, L words. Each row has its own scale.
+    pictures: (N, C, H, W) in [-1, 1]; maps: (N, L, h, w), as record_attention's, L words. Each row has its own scale,
+    from 0 to the number at its end.
     """
+    figure = attention_figure(pictures, maps, words, row_titles, size)
+    show_figure(figure, alt=f"How much each place of the picture looks at the words {', '.join(words)}")
+
+
+def attention_figure(
+    pictures: Tensor, maps: Tensor, words: Sequence[str], row_titles: Sequence[str] = (), size: float = 1.15
+) -> Figure:
+    """What show_attention shows, not shown yet: for the frames of a film."""
     N, L, h, w = maps.shape
     if len(pictures) != N or len(words) != L:
         raise ValueError(
             f"maps of shape {tuple(maps.shape)} need {N} pictures and {L} words; got {len(pictures)} and {len(words)}"
         )
     width = size * pictures.shape[3] / pictures.shape[2] / 2 + 0.4
-    figure, axes = plt.subplots(N, L + 1, figsize=(width * (L + 1), width * h / w * N + 0.5), squeeze=False)
+    figure, axes = plt.subplots(N, L + 1, figsize=(width * (L + 1) + 0.4, width * h / w * N + 0.5), squeeze=False)
     for row, (picture, row_maps) in enumerate(zip(to_pixels(pictures), maps, strict=True)):
+        most = row_maps.max().item()
         axes[row, 0].imshow(picture, interpolation="nearest")
         for axis, word_map in zip(axes[row, 1:], row_maps, strict=True):
-            axis.imshow(word_map, cmap="viridis", vmin=0, vmax=row_maps.max().item(), interpolation="nearest")
+            axis.imshow(word_map, cmap="viridis", vmin=0, vmax=most, interpolation="nearest")
+        axes[row, -1].text(1.06, 0.5, f"0 to\n{most:.2f}", transform=axes[row, -1].transAxes, va="center", fontsize=8)
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, word in zip(axes[0], ["picture", *words], strict=True):
         axis.set_title(word, fontsize=9, fontweight="normal")
     for axis, text in zip(axes[:, 0], row_titles, strict=False):
         axis.text(-0.12, 0.5, text, transform=axis.transAxes, ha="right", va="center", fontsize=9)
-    show_figure(figure, alt=f"How much each place of the picture looks at the words {', '.join(words)}")
+    return figure
 
 
 def prompt_box(draw: Callable[[str, float], Tensor], prompt: str, guidance_scale: float = 3.0) -> ipywidgets.Widget:

@@ -168,6 +168,31 @@ def test_frames_need_as_many_captions(captions):
         display.show_frames(grey_frames(3), captions)
 
 
+def test_a_menu_picks_between_sets_of_frames_and_each_has_its_strip():
+    sets, captions = {"linear": grey_frames(3), "cosine": [255 - frame for frame in grey_frames(3)]}, list("abc")
+    outputs, widget = shown(display.show_frames, sets, captions, title="Two schedules", num_static=2)
+    assert alts(outputs) == ["Two schedules: linear, cosine; a, c"]
+    (menu, _, slider, caption), image = widget.children[0].children, widget.children[1]
+    assert menu.options == ("linear", "cosine")
+    slider.value = 1
+    menu.value = "cosine"
+    assert (np.asarray(opened(image.value)) == sets["cosine"][1]).all() and caption.value == "b"
+    slider.value = 2
+    assert (np.asarray(opened(image.value)) == sets["cosine"][2]).all() and caption.value == "c"
+    menu.value = "linear"
+    assert (np.asarray(opened(image.value)) == sets["linear"][2]).all() and caption.value == "c"
+
+
+def test_every_set_needs_as_many_captions_as_frames():
+    with pytest.raises(ValueError, match="got 3 for 2 frames of 'short'"):
+        display.show_frames({"long": grey_frames(3), "short": grey_frames(2)}, list("abc"))
+
+
+def test_without_a_strip_there_is_only_the_slider():
+    outputs, _ = shown(display.show_frames, grey_frames(3), list("abc"), num_static=0)
+    assert [WIDGET in output.data for output in outputs] == [True]
+
+
 def test_attention_is_shown_word_by_word_beside_its_picture(monkeypatch):
     figures = []
     monkeypatch.setattr(display, "show_figure", lambda figure, alt: figures.append((figure, alt)))
@@ -180,6 +205,7 @@ def test_attention_is_shown_word_by_word_beside_its_picture(monkeypatch):
         for word in range(3):
             image = axes[4 * row + 1 + word].images[0]
             assert np.allclose(image.get_array(), maps[row, word]) and image.get_clim() == (0, maps[row].max().item())
+        assert axes[4 * row + 3].texts[-1].get_text() == f"0 to\n{maps[row].max():.2f}"
     assert alt.endswith("start, red, 七")
     plt.close(figure)
 
