@@ -23,7 +23,7 @@ from ddpm_core.data.digit_scenes import Scene
 from ddpm_core.display import show_source
 from ddpm_core.errors import describe
 from ddpm_core.evaluation import DigitReader, judge_scenes
-from ddpm_core.exercises import ALONG_A_ROW, EXERCISES, Exercise, NotYet
+from ddpm_core.exercises import ALONG_A_ROW, CLINIC, EXERCISES, Exercise, NotYet
 
 SECONDS_AT_MOST = 5.0  # then a learner's function counts as endless
 GATES = {"04": "digits that can be read", "05": "digits and colours as asked"}
@@ -102,6 +102,13 @@ def gate(notebook: str, pictures: Tensor, scenes: Sequence[Scene] | None = None)
         print(f"Gate {notebook} is open: {found}. {_counted()}")
     else:
         print(f"Gate {notebook} stays shut: {found}. Was the training run to its end, and sampled with ema_model?")
+
+
+def assign_letters(patients: Sequence) -> dict[str, object]:
+    """Letters for the six patients of the clinic, given in the order of the list of bugs; the letters are shuffled."""
+    if len(patients) != len(CLINIC):
+        raise ValueError(f"the clinic has {len(CLINIC)} patients; got {len(patients)}")
+    return {letter: patients[bug - 1] for letter, bug in CLINIC.items()}
 
 
 @cache

@@ -829,6 +829,41 @@ def _examine_ddpm_step(answer: Answer) -> None:
     _compare_ddpm_step(answer)
 
 
+# The clinic's patients and the numbers of their bugs in the notebook's list.
+CLINIC = {"A": 6, "B": 3, "C": 1, "D": 5, "E": 2, "F": 4}
+SYMPTOMS = {
+    1: "grains all over the picture, as if some of the noise had stayed.",
+    2: "everything black or white, with numbers far beyond -1 and 1.",
+    3: "sharp, but all the same.",
+    4: "digits on grey; nothing is black.",
+    5: "digits, only somewhat worse than the healthy ones.",
+    6: "soft strokes with a faint veil, and many that cannot be read.",
+}
+
+
+def clinic() -> dict[str, int]:
+    """The answer of clinic. A hears the same step number always; B adds no fresh noise; C forgot a root; D has the raw
+    weights; E read the far end of the schedule at its last step; F learnt from pictures in [0, 1].
+    """
+    return dict(CLINIC)
+
+
+def _examine_clinic(value: object) -> None:
+    if not isinstance(value, dict) or set(value) != set(CLINIC):
+        raise NotYet(
+            f'a dict is wanted, from each letter to a number: {{"A": 1, ..., "F": 6}}; this is {describe(value)}.'
+        )
+    if sorted(map(str, value.values())) != sorted(map(str, CLINIC.values())):
+        raise NotYet("each of the numbers 1 to 6 belongs to one patient.")
+    wrong = [letter for letter, bug in CLINIC.items() if str(value[letter]) != str(bug)]
+    if wrong:
+        claimed = value[wrong[0]]
+        raise NotYet(
+            f"{len(CLINIC) - len(wrong)} of 6 are right. Look at {wrong[0]} again: bug {claimed} would look like this: "
+            f"{SYMPTOMS[int(claimed)]}"
+        )
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # 05
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1090,6 +1125,14 @@ EXERCISES = {
         hint="predict_x_0, then posterior, then its mean plus a deviation times z.",
         sketch="x_0_hat = predict_x_0(...)\nmean, variance = posterior(...)\nreturn mean + ... * z",
         answer=ddpm_step,
+    ),
+    "clinic": Exercise(
+        notebook="04",
+        parameters=None,
+        examine=_examine_clinic,
+        hint="Begin with the plain cases: which pictures are all alike, which stand on grey, which are black or white?",
+        sketch='my_diagnosis = {"A": ..., "B": 3, "C": ..., "D": ..., "E": 2, "F": ...}',
+        answer=clinic,
     ),
     "cross_attention": Exercise(
         notebook="05",

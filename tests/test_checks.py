@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ddpm_core import add_noise, checks, draw_scenes, load_digit_scenes, load_digits
-from ddpm_core.checks import check, gate, hint, progress, reveal, sketch
+from ddpm_core.checks import assign_letters, check, gate, hint, progress, reveal, sketch
 from ddpm_core.exercises import EXERCISES
 
 
@@ -145,14 +145,14 @@ def test_what_is_done_outlives_the_kernel(progress_file, capsys, monkeypatch):
     said = capsys.readouterr().out
     assert "add_noise is not done yet. (You have solved it before.)" in said
     assert "02  ● add_noise  ○ cosine_betas  ○ posterior\n" in said
-    assert "04  ○ diffusion_loss  ○ ddpm_step  ○ gate 04\n" in said
-    assert said.endswith("1 of 15 done.\n")
+    assert "04  ○ diffusion_loss  ○ ddpm_step  ○ clinic  ○ gate 04\n" in said
+    assert said.endswith("1 of 16 done.\n")
 
 
 def test_a_damaged_progress_file_is_begun_anew(progress_file, capsys):
     progress_file.write_text('{"no')
     progress()
-    assert "0 of 15 done." in capsys.readouterr().out
+    assert "0 of 16 done." in capsys.readouterr().out
     check("add_noise", add_noise)
     assert json.loads(progress_file.read_text()) == ["add_noise"]
 
@@ -189,6 +189,15 @@ def test_the_gate_of_05_opens_for_what_was_asked_and_not_for_something_else(caps
     assert "Gate 05 stays shut: " in capsys.readouterr().out
     progress()
     assert "● gate 05" in capsys.readouterr().out
+
+
+def test_the_letters_of_the_clinic_are_those_that_its_check_expects(capsys):
+    patients = assign_letters([1, 2, 3, 4, 5, 6])
+    assert list(patients) == list("ABCDEF") and list(patients.values()) != [1, 2, 3, 4, 5, 6]
+    check("clinic", patients)
+    assert "clinic is correct." in capsys.readouterr().out
+    with pytest.raises(ValueError, match="the clinic has 6 patients; got 5"):
+        assign_letters([1, 2, 3, 4, 5])
 
 
 @pytest.mark.parametrize(

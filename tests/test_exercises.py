@@ -138,6 +138,7 @@ RIGHT = [
     ("middle_shape", "(256, 12, 12)"),
     ("middle_shape", "torch.Size([256, 12, 12])"),
     ("middle_shape", "torch.tensor([256, 12, 12])"),
+    ("clinic", 'dict(A="6", B="3", C="1", D="5", E="2", F="4")'),
     (
         "diffusion_loss",
         """
@@ -545,6 +546,14 @@ MUTANTS = [
         + "return (x_t - b / (1 - ab).sqrt() * eps_hat) / a.sqrt() + ((1 - p) / (1 - ab) * b).sqrt() * z",
         "reshape them to (B, 1, 1, 1)",
     ),
+    (
+        "clinic",
+        "dict(A=6, B=2, C=1, D=5, E=3, F=4)",
+        "4 of 6 are right. Look at B again: bug 2 would look like this: everything black",
+    ),
+    ("clinic", "dict(A=5, B=3, C=1, D=6, E=2, F=4)", "bug 5 would look like this: digits, only somewhat worse"),
+    ("clinic", "dict(A=1, B=1, C=1, D=1, E=1, F=1)", "each of the numbers 1 to 6 belongs to one patient"),
+    ("clinic", "[6, 3, 1, 5, 2, 4]", "a dict is wanted"),
     (
         "cross_attention",
         "scores = (q @ k.transpose(1, 2)).masked_fill(padding[:, None], -math.inf)\nreturn scores.softmax(-1) @ v",
