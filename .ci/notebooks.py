@@ -8,6 +8,7 @@ import argparse
 import base64
 import html
 import io
+import os
 import subprocess
 import sys
 import time
@@ -71,6 +72,7 @@ def execute_in_a_child(path: Path) -> None:
 def execute(path: Path) -> None:
     notebook = nbformat.read(path, 4)
     code_cells = sum(cell.cell_type == "code" for cell in notebook.cells)
+    os.environ["DDPM_PROGRESS"] = ""  # the kernel inherits it: what is done here is no learner's progress
     with tqdm(total=code_cells, desc=path.stem, unit="cell", ncols=90) as bar:
         client = NotebookClient(
             notebook,

@@ -3,6 +3,7 @@
 import os
 import platform
 import time
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -236,17 +237,21 @@ def _write_pictures(pictures: Tensor, out: Path) -> None:
 
 
 @main.command()
-def doctor() -> None:
+@click.option("--room", is_flag=True, help="Before a class: try everything once, and end with a line for the teacher.")
+def doctor(room) -> None:
     """Say what this machine can do, how long the notebooks will take, and what to fix."""
-    from ddpm_core.doctor import examine
+    from ddpm_core.doctor import examine, line_for_the_teacher, rehearse
 
-    fixes = 0
-    for finding in examine():
+    findings = []
+    for finding in chain(examine(), rehearse() if room else ()):
+        findings.append(finding)
         click.echo(f"{finding.subject:32} {finding.found}")
         if finding.fix:
-            fixes += 1
             click.secho(f"{'':32} -> {finding.fix}", fg="red")
+    fixes = sum(bool(finding.fix) for finding in findings)
     click.echo("\nAll is well." if not fixes else f"\n{fixes} to fix, marked -> above.")
+    if room:
+        click.echo(f"Send this line to your teacher:\n\n{line_for_the_teacher(findings)}")
     if fixes:
         raise SystemExit(1)
 

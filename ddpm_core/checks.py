@@ -268,14 +268,16 @@ def _takes_t(function: Callable) -> bool:
 _in_this_kernel: set[str] = set()
 
 
-def _progress_file() -> Path:
-    """In the folder that the notebook runs in, unless the environment names another file."""
-    return Path(os.environ.get("DDPM_PROGRESS", ".progress.json"))
+def _progress_file() -> Path | None:
+    """In the folder that the notebook runs in, unless DDPM_PROGRESS names another file, or none: an empty name."""
+    name = os.environ.get("DDPM_PROGRESS", ".progress.json")
+    return Path(name) if name else None
 
 
 def _done() -> set[str]:
+    file = _progress_file()
     try:
-        kept = set(json.loads(_progress_file().read_text(encoding="utf-8")))
+        kept = set(json.loads(file.read_text(encoding="utf-8"))) if file else set()
     except (OSError, ValueError, TypeError):  # none yet, or damaged: what this kernel has seen still counts
         kept = set()
     return kept | _in_this_kernel
@@ -284,6 +286,8 @@ def _done() -> set[str]:
 def _record(name: str) -> None:
     _in_this_kernel.add(name)
     file = _progress_file()
+    if file is None:
+        return
     try:
         new = file.with_name(f"{file.name}.new")
         new.write_text(json.dumps(sorted(_done())), encoding="utf-8")

@@ -33,13 +33,25 @@ MAY_IMPORT = {
     "display": {"errors", "training", "data", "text_to_image"},
     "exercises": {"errors", "schedule", "process", "training", "guidance", "unet"},
     "checks": {"errors", "exercises", "display", "evaluation", "data"},
-    "doctor": {"errors", "runtime", "schedule", "training", "unet", "data"},
+    "doctor": {
+        "errors",
+        "runtime",
+        "schedule",
+        "training",
+        "unet",
+        "data",
+        "checkpoint",
+        "display",
+        "presets",
+        "sampling",
+        "text_to_image",
+    },
     "__init__": None,  # anything
     "__main__": None,
 }
 MATHS = ["schedule", "process", "training", "sampling", "unet", "text", "guidance", "text_to_image", "errors"]
-FOLDERS = {".ci", "data", "ddpm_core", "notebooks", "tests"}
-PAPERS = {"CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md"}
+FOLDERS = {".ci", ".devcontainer", "data", "ddpm_core", "notebooks", "tests"}
+PAPERS = {"CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "README.zh-CN.md"}
 TOOLS = {".gitattributes", ".gitignore", "Makefile", "constraints.txt", "environment.yml", "pyproject.toml"}
 
 

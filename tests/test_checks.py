@@ -164,6 +164,14 @@ def test_where_the_folder_cannot_be_written_it_lasts_as_long_as_the_kernel(tmp_p
     assert "● add_noise" in capsys.readouterr().out
 
 
+def test_an_empty_variable_keeps_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("DDPM_PROGRESS", "")
+    monkeypatch.chdir(tmp_path)
+    check("add_noise", add_noise)
+    progress()
+    assert "● add_noise" in capsys.readouterr().out and list(tmp_path.iterdir()) == []
+
+
 def test_without_the_variable_it_lies_in_the_notebooks_folder(tmp_path, monkeypatch):
     monkeypatch.delenv("DDPM_PROGRESS")
     monkeypatch.chdir(tmp_path)

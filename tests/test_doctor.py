@@ -1,11 +1,13 @@
 import json
+import re
 import shutil
 from collections import namedtuple
 
 import pytest
 import torch
 
-from ddpm_core import Profile, doctor
+from ddpm_core import CheckpointError, Profile, doctor
+from ddpm_core.presets import PRESETS
 
 
 @pytest.fixture
@@ -194,3 +196,120 @@ def test_the_training_rate_is_pictures_a_second_of_wall_time(monkeypatch):
     monkeypatch.setattr(doctor.time, "perf_counter", lambda: 0.5 * next(ticks))
     # Two iterations a second, by this clock, of 128 pictures each.
     assert doctor.training_rate(num_iterations=6) == pytest.approx(256)
+
+
+@pytest.fixture
+def rehearsal(machine, monkeypatch) -> dict[str, doctor.Finding]:
+    """The findings of a rehearsal whose two slow steps are left out."""
+    monkeypatch.setattr(doctor, "_draw_with", lambda name: "loaded, draws")
+    monkeypatch.setattr(doctor, "_start_kernel", lambda: "starts and answers")
+    return {finding.subject: finding for finding in doctor.rehearse()}
+
+
+def test_the_rehearsal_trains_samples_draws_and_needs_no_fix(rehearsal):
+    assert {subject: finding.found for subject, finding in rehearsal.items() if finding.fix} == {}
+    assert rehearsal["training and sampling"].found == "10 iterations, 4 pictures"
+    assert {"figures", "digit-scenes model", "emoji model", "widgets", "kernel"} <= set(rehearsal)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_shipped_models_draw(name):
+    assert doctor._draw_with(name) == "loaded, draws"
+
+
+def test_a_model_that_does_not_load_is_to_be_fetched_again(machine, monkeypatch):
+    def damaged(*arguments):
+        raise CheckpointError("emoji.safetensors is damaged")
+
+    monkeypatch.setattr(doctor, "load_checkpoint", damaged)
+    monkeypatch.setattr(doctor, "_start_kernel", lambda: "")
+    found = {finding.subject: finding for finding in doctor.rehearse()}
+    assert found["emoji model"] == doctor.Finding(
+        "emoji model", "emoji.safetensors is damaged", "git checkout -- data/emoji.safetensors"
+    )
+    assert not found["kernel"].fix  # the rehearsal went on to its end
+
+
+def test_a_figure_whose_letters_are_missing_is_found_out(monkeypatch):
+    monkeypatch.setattr("ddpm_core.display._chinese_fonts", lambda: [])
+    with pytest.raises(UserWarning, match="Glyph"):
+        doctor._draw_figure()
+
+
+@pytest.mark.parametrize("step", ["_train_and_sample", "_draw_with"])
+def test_pictures_that_are_no_numbers_are_found_out(step, monkeypatch):
+    def nothing(*arguments, **options):
+        yield torch.full((4, 1, 8, 8), float("nan"))
+
+    monkeypatch.setattr(doctor, "sample", nothing)
+    monkeypatch.setattr(doctor, "generate", nothing)
+    loaded = namedtuple("Loaded", "model schedule notes")(None, None, {"picture_size": [1, 8, 8]})
+    monkeypatch.setattr(doctor, "load_checkpoint", lambda *arguments: loaded)
+    with pytest.raises(ArithmeticError):
+        doctor._train_and_sample() if step == "_train_and_sample" else doctor._draw_with("emoji")
+
+
+def test_a_real_kernel_starts_and_answers():
+    assert doctor._start_kernel() == "starts and answers"
+
+
+def test_a_kernel_of_another_python_is_found_out(monkeypatch):
+    monkeypatch.setattr(doctor.sys, "prefix", "/opt/another")
+    with pytest.raises(RuntimeError, match="another Python"):
+        doctor._start_kernel()
+
+
+def test_without_the_half_that_shows_widgets_they_are_to_be_installed(machine, monkeypatch):
+    def version(name):
+        raise doctor.importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor.importlib.metadata, "version", version)
+    finding = doctor._try("widgets", doctor._make_widget, "pip install")
+    assert "jupyterlab_widgets" in finding.found and finding.fix == "pip install"
+
+
+READY = [doctor.Finding("Python", "3.11.7"), doctor.Finding("04_training", "about 1.7 minutes on this machine")]
+
+
+def test_a_machine_that_is_ready_says_what_it_is_and_how_fast(machine, monkeypatch):
+    monkeypatch.setattr(doctor.platform, "python_version", lambda: "3.11.7")
+    monkeypatch.setattr(torch, "__version__", "2.14.1+cu130")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    expected = "READY  python 3.11 · torch 2.14 · cpu, 2 cores · notebook 04 in about 1.7 minutes · code "
+    assert doctor.line_for_the_teacher(READY) == expected + doctor.course_code()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert " · cpu, 1 core · " in doctor.line_for_the_teacher(READY)
+
+
+def test_a_ready_gpu_is_named(machine, monkeypatch):
+    monkeypatch.setattr(doctor, "choose_profile", lambda: Profile("gpu", torch.device("cuda")))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Fast Card 9000")
+    assert " · gpu, Fast Card 9000 · " in doctor.line_for_the_teacher(READY)
+
+
+def test_a_machine_that_is_not_ready_says_what_is_wrong_and_the_fix(machine):
+    broken = [doctor.Finding("nbval", "No module", "make setup"), doctor.Finding("free disk", "0 GB", "make room")]
+    code = f" · code {doctor.course_code()}"
+    assert doctor.line_for_the_teacher([*READY, broken[0]]) == f"NOT READY  nbval: No module -> make setup{code}"
+    assert doctor.line_for_the_teacher(broken) == f"NOT READY  nbval: No module -> make setup · and 1 more{code}"
+
+
+def test_the_line_is_one_line_of_bounded_length_and_names_nobody(machine):
+    found = f"{machine / 'data' / 'x.safetensors'} and {doctor.Path.home() / 'thesis'}\n" + "so it goes on " * 50
+    line = doctor.line_for_the_teacher([doctor.Finding("emoji model", found, "make setup")])
+    assert "\n" not in line and len(line) < 140
+    assert str(machine) not in line and str(doctor.Path.home()) not in line and "~/thesis" in line.replace("\\", "/")
+
+
+def test_the_code_is_the_packages_and_nothing_elses(tmp_path, monkeypatch):
+    code = doctor.course_code()
+    assert re.fullmatch("[0-9A-F]{4}", code)
+    copy = tmp_path / "a" / "ddpm_core"
+    shutil.copytree(doctor.Path(doctor.__file__).parent, copy)
+    monkeypatch.setattr(doctor, "__file__", str(copy / "doctor.py"))
+    (copy / "notes.txt").write_text("no part of the package")
+    source = (copy / "schedule.py").read_bytes()
+    (copy / "schedule.py").write_bytes(source.replace(b"\n", b"\r\n"))
+    assert doctor.course_code() == code
+    (copy / "schedule.py").write_bytes(source + b"#")
+    assert doctor.course_code() != code

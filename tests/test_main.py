@@ -485,3 +485,26 @@ def test_a_real_process_ends_with_one_sentence_and_an_error_code():
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1 and result.stdout == ""
     assert result.stderr == "Error: there is no checkpoint at none.safetensors\n"
+
+
+READY = doctor.Finding("kernel", "starts and answers")
+BROKEN = doctor.Finding("kernel", "does not start", "make setup")
+
+
+@pytest.mark.parametrize("finding, exit_code, begins", [(READY, 0, "READY  "), (BROKEN, 1, "NOT READY  kernel: ")])
+def test_before_a_class_the_doctor_rehearses_and_ends_with_a_line_for_the_teacher(
+    finding, exit_code, begins, monkeypatch
+):
+    monkeypatch.setattr(doctor, "examine", lambda: iter([doctor.Finding("torch", "2.9")]))
+    monkeypatch.setattr(doctor, "rehearse", lambda: iter([finding]))
+    result = run("doctor", "--room")
+    lines = result.output.splitlines()
+    assert result.exit_code == exit_code and isinstance(result.exception, SystemExit | None)
+    assert any(line.startswith("kernel ") for line in lines)
+    assert lines[-1].startswith(begins) and lines[-1].endswith(f"code {doctor.course_code()}")
+
+
+def test_at_other_times_the_doctor_does_not_rehearse(monkeypatch):
+    monkeypatch.setattr(doctor, "examine", lambda: iter([doctor.Finding("torch", "2.9")]))
+    monkeypatch.setattr(doctor, "rehearse", lambda: pytest.fail("nobody asked for it"))
+    assert "READY" not in succeed("doctor")
