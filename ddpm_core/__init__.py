@@ -28,6 +28,7 @@ from ddpm_core.evaluation import (
     Verdict,
     copy_ratios,
     emoji_agreement,
+    ink_colours,
     judge_digits,
     judge_scenes,
     loss_by_timestep,

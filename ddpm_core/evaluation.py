@@ -123,18 +123,24 @@ def judge_scenes(pictures: Tensor, scenes: Sequence[Scene], reader: DigitReader)
             f"pictures must be (N, 3, 8, 8) or (N, 3, 8, 16), one for each of the {len(scenes)} scenes and as wide as "
             f"its digits; got {tuple(pictures.shape)}"
         )
-    names = list(COLOURS)
-    proportions = F.normalize(torch.tensor([COLOURS[name] for name in names]), dim=1)
     digits_right = torch.ones(len(pictures), dtype=torch.bool)
-    colours_right = torch.ones(len(pictures), dtype=torch.bool)
     for side, half in enumerate(((pictures.cpu() + 1) / 2).split(8, dim=3)):
         ink = half.amax(dim=1, keepdim=True)
         ink = ink / ink.amax(dim=(2, 3), keepdim=True).clamp(min=1e-6)  # a digit in a dark colour is no fainter
         digits = torch.tensor([scene[side][0] for scene in scenes])
         digits_right &= reader.probabilities(ink * 2 - 1).argmax(dim=1) == digits
-        colours = torch.tensor([names.index(scene[side][1]) for scene in scenes])
-        colours_right &= torch.cdist(F.normalize(half.mean(dim=(2, 3)), dim=1), proportions).argmin(dim=1) == colours
+    asked = [tuple(colour for _, colour in scene) for scene in scenes]
+    colours_right = torch.tensor([seen == colours for seen, colours in zip(ink_colours(pictures), asked, strict=True)])
     return digits_right, colours_right
+
+
+def ink_colours(pictures: Tensor) -> list[tuple[str, ...]]:
+    """The colour of each digit in each picture (N, 3, 8, 8 or 16): the one whose proportions the mean is nearest to."""
+    names = list(COLOURS)
+    proportions = F.normalize(torch.tensor([COLOURS[name] for name in names]), dim=1)
+    means = [half.mean(dim=(2, 3)) for half in ((pictures.cpu() + 1) / 2).split(8, dim=3)]
+    nearest = [torch.cdist(F.normalize(mean, dim=1), proportions).argmin(dim=1).tolist() for mean in means]
+    return [tuple(names[i] for i in sides) for sides in zip(*nearest, strict=True)]
 
 
 def scene_agreement(

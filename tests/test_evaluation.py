@@ -9,6 +9,7 @@ from ddpm_core import (
     caption_of,
     copy_ratios,
     emoji_agreement,
+    ink_colours,
     judge_digits,
     judge_scenes,
     load_digit_scenes,
@@ -288,3 +289,11 @@ def test_a_model_that_draws_every_emoji_agrees_and_one_that_mixes_them_up_does_n
     assert fake.asked == dict(prompts=prompts, shape=(3, 32, 32), guidance_scale=2.5, num_steps=7, seed=4)
     fake.pictures = fake.pictures.roll(1, dims=0)
     assert not emoji_agreement(None, schedule, emoji, rows, language).any()
+
+
+@pytest.mark.parametrize("num_digits", [1, 2])
+def test_colours_of_ink_are_those_that_real_scenes_were_painted_with(num_digits):
+    data = load_digit_scenes(num_digits, 300, "held_out")
+    painted = [tuple(colour for _, colour in scene) for scene in data.scenes]
+    seen = ink_colours(data.pictures * 0.9 - 0.1)  # fainter ink has the same colour
+    assert sum(a == b for a, b in zip(seen, painted, strict=True)) >= 297
