@@ -1,0 +1,63 @@
+// What the tests ask of JupyterLab from within its page, as window.course.
+window.course = (() => {
+    const panel = window.jupyterapp.shell.currentWidget;
+    const cells = panel.content.widgets;
+    const isCode = (cell) => cell.model.type === "code" && cell.model.sharedModel.source.trim();
+    const course = { done: true, errors: [] };
+
+    const plain = (text) => text.replace(/\x1b\[[0-9;]*m/g, "");
+
+    // Errors in a widget's callback or in a thread are in no cell's output: only the kernel's messages tell of them.
+    panel.sessionContext.iopubMessage.connect((_, { header, content }) => {
+        if (header.msg_type === "error") course.errors.push(plain(content.traceback.join("\n")));
+        if (header.msg_type === "stream" && content.name === "stderr") course.errors.push(content.text);
+    });
+    cells.forEach((cell, number) => (cell.node.dataset.number = number));
+
+    course.codeCells = () =>
+        cells.flatMap((cell, number) => {
+            if (!isCode(cell)) return [];
+            const { executionState, executionCount, sharedModel } = cell.model;
+            return [{ number, source: sharedModel.source, state: executionState, count: executionCount }];
+        });
+
+    course.run = (command, number) => {
+        course.done = false;
+        panel.content.activeCellIndex = number;
+        panel.content.deselectAll();
+        window.jupyterapp.commands.execute(command).finally(() => (course.done = true));
+    };
+
+    course.isIdle = () => course.done && panel.sessionContext.kernelDisplayStatus === "idle";
+
+    course.outputText = (number) => cells[number].outputArea.node.textContent;
+
+    // Pictures and widgets that should be in the page and cannot be seen there.
+    course.notDrawn = () => {
+        const complaints = [];
+        for (const image of panel.content.node.querySelectorAll("img"))
+            if (!image.complete || !image.naturalWidth)
+                complaints.push(`a picture is broken: ${image.outerHTML.slice(0, 200)}`);
+        cells.filter(isCode).forEach((cell) => {
+            const { outputs, sharedModel } = cell.model;
+            for (let i = 0; i < outputs.length; i++) {
+                if (!("application/vnd.jupyter.widget-view+json" in outputs.get(i).data)) continue;
+                const widget = cell.outputArea.widgets[i].node;
+                // What stands in for a widget, an error or "Loading widget...", is text with nothing in it.
+                const isDrawn = widget.querySelector(".jupyter-widgets > *")?.offsetHeight;
+                if (!isDrawn) complaints.push(`a widget is missing: ${widget.textContent} under ${sharedModel.source}`);
+            }
+        });
+        return complaints;
+    };
+
+    course.formulas = () => {
+        const all = [...panel.content.node.querySelectorAll("mjx-container")];
+        // MathJax frames what it cannot parse, and prints a command that it does not know in red.
+        const wrong = all.filter((formula) => formula.querySelector("mjx-merror, mtext[mathcolor=red]"));
+        return { count: all.length, wrong: wrong.map((formula) => formula.textContent) };
+    };
+
+    course.shutDown = () => panel.sessionContext.shutdown();
+    return course;
+})();
