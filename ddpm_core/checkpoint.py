@@ -78,7 +78,9 @@ def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> Che
         model.load_state_dict(_under("ema_model.", tensors))
         training = _training_part(tensors) if "generator" in tensors else None
     except (KeyError, TypeError, ValueError, RuntimeError, AssertionError) as error:
-        raise CheckpointError(f"{path} is damaged: its weights and its description do not fit ({error})") from error
+        raise CheckpointError(
+            f"{path} is damaged, or older than this version of the course: its weights do not fit ({error})"
+        ) from error
     model.eval().requires_grad_(False)
     return Checkpoint(model.to(device), schedule.to(device), notes, training)
 
