@@ -37,7 +37,7 @@ CHECKSUMS = {
     "digit-scenes.safetensors": "5c87cf36496d70958f7364ef3daad79cefdfef1013228363e0ec487897049f0f",
     "emoji.jsonl": "1efd859b2d4f95d5f74005983de44ffc3368c5c76bf86215bdcfdf1b5e13c2b3",
     "emoji.png": "417596ad6027226b07b74ddeaa689e07b2aeec310279c1446acaa5bf0dcc1c8a",
-    "emoji.safetensors": "ca88ca9744bc52f1c5c13297c48976ddb1b0fd9ed2fb1392bb402dbeddd07444",
+    "emoji.safetensors": "8653e7f3e9728bc1914d97827e0f6eb72b7a17abfe8e5efd691a1bf22b60ac9a",
 }  # sha256 of the files in data/
 ON_THIS_MACHINE = " on this machine"
 PACKAGES = ("torchvision", "matplotlib", "ipywidgets", "sklearn", "safetensors", "jupyterlab", "ipykernel", "nbval")
