@@ -5,6 +5,7 @@ and never loses the kernel.
 """
 
 import ctypes
+import difflib
 import dis
 import inspect
 import json
@@ -23,7 +24,8 @@ from ddpm_core.data.digit_scenes import Scene
 from ddpm_core.display import show_source
 from ddpm_core.errors import describe
 from ddpm_core.evaluation import DigitReader, judge_scenes
-from ddpm_core.exercises import ALONG_A_ROW, CLINIC, EXERCISES, Exercise, NotYet
+from ddpm_core.exercises import ALONG_A_ROW, CLINIC, EXERCISES, Exercise, NotYet, T
+from ddpm_core.schedule import NoiseSchedule
 
 SECONDS_AT_MOST = 5.0  # then a learner's function counts as endless
 GATES = {"04": "digits that can be read", "05": "digits and colours as asked"}
@@ -127,8 +129,10 @@ def progress() -> None:
 
 
 def _exercise(name: str) -> Exercise:
-    if name not in EXERCISES:
-        raise ValueError(f"there is no exercise {name!r}; there are {', '.join(EXERCISES)}")
+    if not isinstance(name, str) or name not in EXERCISES:
+        near = difflib.get_close_matches(str(name).removeprefix("my_"), EXERCISES, n=1)
+        suggestion = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(EXERCISES)}"
+        raise ValueError(f"there is no exercise {describe(name)}; {suggestion}")
     return EXERCISES[name]
 
 
@@ -151,7 +155,7 @@ def _examine(exercise: Exercise, name: str, answer: object) -> None:
     def made_safe(function: Callable) -> Callable:
         def safe(*arguments: object) -> object:
             returned = _call(function, arguments, deadline)
-            return made_safe(returned) if inspect.isroutine(returned) else returned  # a closure is called later
+            return made_safe(returned) if callable(returned) else returned  # a closure is called later
 
         return safe
 
@@ -160,7 +164,7 @@ def _examine(exercise: Exercise, name: str, answer: object) -> None:
 
 def _is_stub(answer: object) -> bool:
     """Is it a function with nothing in it but `...`, `pass` or a docstring, or one that raises NotImplementedError?"""
-    code = getattr(answer, "__code__", None)
+    code = getattr(inspect.unwrap(answer), "__code__", None) if callable(answer) else None
     if code is None:
         return False
     if "NotImplementedError" in code.co_names:
@@ -180,6 +184,8 @@ def _check_parameters(answer: Callable, parameters: Sequence[str], wanted: str) 
         signature = inspect.signature(answer)
     except (TypeError, ValueError):  # a function of C, which has none
         return
+    if set(signature.parameters) == set(parameters) and tuple(signature.parameters) != tuple(parameters):
+        raise NotYet(f"its parameters are in another order: the order is that of {wanted}.")
     try:
         signature.bind(*parameters)
     except TypeError:
@@ -188,7 +194,8 @@ def _check_parameters(answer: Callable, parameters: Sequence[str], wanted: str) 
 
 def _call(function: Callable, arguments: tuple, deadline: float) -> object:
     """What function returns; NotYet where it raises, never ends, returns nothing, or changes what it was given."""
-    before = [argument.clone() if isinstance(argument, Tensor) else None for argument in arguments]
+    arguments = tuple(_copy(argument) for argument in arguments)  # whatever it does to them, the checks keep theirs
+    before = [_copy(argument) for argument in arguments]
     outcome: dict[str, object] = {}
 
     def work() -> None:
@@ -205,16 +212,34 @@ def _call(function: Callable, arguments: tuple, deadline: float) -> object:
         _stop(worker)
         raise NotYet(f"it was still running after {SECONDS_AT_MOST:.0f} seconds and was stopped: an endless loop?")
     if "raised" in outcome:
-        raise NotYet(_explained(outcome["raised"], function)) from None
+        raise NotYet(_explained(outcome["raised"], function, arguments)) from None
     for argument, copy in zip(arguments, before, strict=True):
-        if copy is not None and not torch.equal(argument, copy):
+        if not _unchanged(argument, copy):
             raise NotYet(
                 "it changes one of its inputs in place (an operation that ends in _, such as add_, or x[...] = ...). "
                 "The caller still needs them: make a new tensor."
             )
-    if outcome["returned"] is None:
+    returned = outcome["returned"]
+    if returned is None:
         raise NotYet("it returns None: is the return line missing?")
-    return outcome["returned"]
+    if inspect.isgenerator(returned):
+        raise NotYet("it is a generator, as there is a yield in it: use return.")
+    if inspect.iscoroutine(returned):
+        returned.close()
+        raise NotYet("it is async, and must be awaited: write def instead of async def.")
+    return returned
+
+
+def _copy(argument: object) -> object:
+    if isinstance(argument, Tensor):
+        return argument.clone()
+    return NoiseSchedule(argument.betas.clone()) if isinstance(argument, NoiseSchedule) else argument
+
+
+def _unchanged(argument: object, copy: object) -> bool:
+    if isinstance(argument, NoiseSchedule):
+        return all(torch.equal(getattr(argument, name), getattr(copy, name)) for name in vars(copy))
+    return not isinstance(argument, Tensor) or torch.equal(argument, copy)
 
 
 def _stop(worker: threading.Thread) -> None:
@@ -223,7 +248,7 @@ def _stop(worker: threading.Thread) -> None:
     worker.join(1.0)
 
 
-def _explained(error: BaseException, function: Callable) -> str:
+def _explained(error: BaseException, function: Callable, arguments: tuple) -> str:
     """An exception inside a learner's function, as a sentence with the line where it arose."""
     if isinstance(error, NotYet):
         return str(error)
@@ -243,17 +268,25 @@ def _explained(error: BaseException, function: Callable) -> str:
         what = (
             f"it stops with {type(error).__name__}: {message}" if message else f"it stops with {type(error).__name__}"
         )
-    where = _line_of(error, function)
     sentence = what if what.endswith((".", "?")) else f"{what}."
-    help_on_t = f" {ALONG_A_ROW}" if "must match the size of tensor" in lowered and _takes_t(function) else ""
-    return f"{sentence}{where}{help_on_t}"
+    if "must match the size of tensor" in lowered and _takes_t(function):
+        sentence += f" {_help_on_t(message, arguments)}"
+    return f"{sentence}{_line_of(error, function)}"
+
+
+def _help_on_t(message: str, arguments: tuple) -> str:
+    if not any(isinstance(argument, Tensor) and argument.ndim == 4 for argument in arguments):
+        return "If t shall go along the rows of a table, make it a column: t[:, None]."
+    if f"({T})" in message:
+        return f"The schedule's tensors have one number for each of its {T} steps: pick one a picture, alpha_bars[t]."
+    return ALONG_A_ROW
 
 
 def _line_of(error: BaseException, function: Callable) -> str:
     code = getattr(function, "__code__", None)
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if code is not None and frame.filename == code.co_filename]
-    return f" It was in this line:  {own[-1].line}\n" if own and own[-1].line else ""
+    return f" It was in this line:  {own[-1].line}" if own and own[-1].line else ""
 
 
 def _takes_t(function: Callable) -> bool:

@@ -11,7 +11,8 @@ def describe(value: object) -> str:
     kind = "tensor" if isinstance(value, Tensor) else type(value).__name__
     if hasattr(value, "shape") and hasattr(value, "dtype"):  # NumPy's arrays too
         return f"{str(value.dtype).removeprefix('torch.')} {kind} of shape {tuple(value.shape)}"
-    return f"{reprlib.repr(value)} ({kind})"
+    text = reprlib.repr(value)  # which cuts long lists, but not lists of lists
+    return f"{text if len(text) <= 80 else text[:77] + '...'} ({kind})"
 
 
 def check_eps_hat(eps_hat: object, shape: torch.Size) -> None:

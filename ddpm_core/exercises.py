@@ -49,8 +49,12 @@ def compare(
     bugs: dict[str, Callable],
     rtol: float = 1e-3,
     atol: float = 1e-4,
+    on_nan: str = "is there a root of a negative number, or 0 / 0?",
 ) -> Callable[[Answer], None]:
-    """An examine that calls the answer with each case's arguments; bugs: what is wrong -> a function that does it."""
+    """An examine that calls the answer with each case's arguments; bugs: what is wrong -> a function that does it.
+
+    on_nan: where NaN may come from in this exercise.
+    """
 
     def examine(answer: Answer) -> None:
         expected = [right(*case) for case in cases]
@@ -64,11 +68,11 @@ def compare(
 
         if agree(expected):
             return
+        if all(tensor.isnan().any() for tensor in given):  # where every case has some, they would fit any bug with NaN
+            raise NotYet(f"some of the numbers it returns are NaN: {on_nan}")
         for bug, function in bugs.items():
             if agree([_or_nan(function, case, tensor) for case, tensor in zip(cases, expected, strict=True)]):
                 raise NotYet(bug)
-        if any(tensor.isnan().any() for tensor in given):
-            raise NotYet("some of the numbers it returns are NaN: is there a root of a negative number, or 0 / 0?")
         worst = max(range(len(cases)), key=lambda i: (given[i].double() - expected[i].double()).abs().max().item())
         where = (given[worst].double() - expected[worst].double()).abs().argmax()
         raise NotYet(
@@ -92,6 +96,8 @@ def check_output(output: object, expected: Tensor, case: tuple = (), what: str =
     """The output as a tensor of expected's shape. Raises NotYet where it is no such thing."""
     if isinstance(output, (int, float)) and expected.ndim == 0:
         output = torch.tensor(float(output))
+    if expected.ndim == 0 and (not isinstance(output, Tensor) or output.ndim):
+        raise NotYet(f"{what} should return one number, but returns {describe(output)}.")
     if not isinstance(output, Tensor):
         raise NotYet(f"{what} should return a tensor of shape {tuple(expected.shape)}, but returns {describe(output)}.")
     if output.device != expected.device:
@@ -158,7 +164,7 @@ def _examine_x_T(value: object) -> None:
     value = value.detach().cpu()
     if sorted(value.shape) == sorted(right.shape) and value.shape != right.shape:
         raise NotYet(
-            f"the shape is {tuple(value.shape)}. the order is batch, channels, height, width: {tuple(right.shape)}."
+            f"the shape is {tuple(value.shape)}. The order is batch, channels, height, width: {tuple(right.shape)}."
         )
     if value.shape != right.shape:
         raise NotYet(
@@ -167,6 +173,8 @@ def _examine_x_T(value: object) -> None:
     if not value.is_floating_point():
         raise NotYet(f"noise is made of floats; this is a {describe(value)}.")
     value = value.double()
+    if not value.isfinite().all():
+        raise NotYet("some of the numbers are NaN or infinite.")
     if torch.equal(value[0], value[1]):
         raise NotYet("all 16 pictures are the same noise: draw 16 pictures, not one of them 16 times.")
     mean, deviation = round(value.mean().item(), 2) + 0.0, value.std().item()  # + 0.0: never "-0.00"
@@ -422,6 +430,15 @@ def _posterior_with(**changes: Callable) -> Callable:
     return function
 
 
+def _of_two_witnesses(schedule: NoiseSchedule, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    """Bayes' rule with the precisions of both, and the wrong alpha_bar before step 0."""
+    a, b = _at(schedule.alphas, t, x_t), _at(schedule.betas, t, x_t)
+    prev = _at(schedule.alpha_bars, t - 1, x_t)
+    variance = 1 / (a / b + 1 / (1 - prev))
+    mean = variance * (a.sqrt() / b * x_t + prev.sqrt() / (1 - prev) * x_0)
+    return torch.stack([mean, variance.expand_as(mean)])
+
+
 def _clamped_prev(schedule: NoiseSchedule, t: Tensor, x: Tensor) -> Tensor:
     return _at(schedule.alpha_bars, (t - 1).clamp(min=0), x)
 
@@ -452,11 +469,15 @@ _compare_posterior = compare(
         "the root is missing over alpha, in the factor of x_t.": _posterior_with(
             of_x_t=lambda a, b, ab, prev: a * (1 - prev) / (1 - ab)
         ),
+        "at t = 0 this reads alpha_bars[-1], the last of the schedule, for what stood before step 0: there "
+        "alpha_bar_prev is 1, and x_0 is known for certain.": _of_two_witnesses,
         "the factor of x_0 has sqrt(alpha_bar); it should be the one before, sqrt(alpha_bar_prev).": _posterior_with(
             of_x_0=lambda a, b, ab, prev: ab.sqrt() * b / (1 - ab)
         ),
         ONLY_FIRST: _posterior_with(shaped=lambda values, t, x: values[t[0]]),
     },
+    on_nan="at t = 0 no variance is left before the step, 1 - alpha_bar_prev = 0, and 1 / 0 is infinite. Equations 6 "
+    "and 7 divide by 1 - alpha_bar only.",
 )
 
 
@@ -600,6 +621,8 @@ def middle_of_the_u(channels: tuple[int, ...], size: int) -> tuple[int, int, int
 def _examine_middle_shape(value: object) -> None:
     try:
         shape = tuple(int(number) for number in value)
+        if any(float(number) != int(number) for number in value):
+            raise ValueError
     except (TypeError, ValueError):
         raise NotYet(f"three whole numbers are wanted, (C, H, W); this is {describe(value)}.") from None
     if len(shape) != 3:
@@ -670,14 +693,17 @@ def _examine_diffusion_loss(answer: Answer) -> None:
     if silent.x_t.shape != x_0.shape:
         raise NotYet(f"eps_model is given x_t of shape {tuple(silent.x_t.shape)}; it should be {tuple(x_0.shape)}.")
     _check_mixing(silent.x_t, silent.t, x_0)
-    _check_compared(loss.item(), _loss(answer, _Witness(2.0), x_0).item(), silent.x_t.numel())
+    _check_compared(loss.item(), _loss(answer, _Witness(2.0), x_0).item(), x_0)
     knows = _loss(answer, _knowing(x_0), x_0).item()
     if knows > 1e-3:
         raise NotYet(
             f"a model that names the noise exactly should get a loss of 0, and gets {knows:.3g}. Compare eps_hat "
             "with the very eps that was mixed in."
         )
-    if _loss(answer, silent, x_0).item() != loss.item():
+    again, other = _Witness(0.0), _Witness(0.0)
+    _loss(answer, again, x_0), _loss(answer, other, x_0, seed=1)
+    same = torch.equal(again.t, silent.t) and torch.equal(again.x_t, silent.x_t)
+    if not same or torch.equal(other.t, silent.t) or torch.equal(other.x_t, silent.x_t):
         raise NotYet(
             "the same generator, seeded the same, gives another loss: hand it on, generator=generator, to both draws."
         )
@@ -703,6 +729,9 @@ def _check_mixing(x_t: Tensor, t: Tensor, x_0: Tensor) -> None:
     """Each step's x_t must have add_noise's mean and variance, for a picture that is 0.5 everywhere."""
     if torch.allclose(x_t, x_0):
         raise NotYet("eps_model is given the clean picture x_0; it should be the noisy x_t.")
+    mixed_in = _knowing(x_0)(x_t, t)
+    if mixed_in.std(dim=0).max() < 0.1:
+        raise NotYet("all pictures of the batch get the same noise: draw it in the shape of the batch, x_0.shape.")
     alpha_bars = SCHEDULE.alpha_bars
     means = torch.stack([x_t[t == step].mean() for step in range(T)])
     variances = torch.stack([x_t[t == step].var() for step in range(T)])
@@ -726,11 +755,13 @@ def _check_mixing(x_t: Tensor, t: Tensor, x_0: Tensor) -> None:
         raise NotYet("the picture in x_t has the wrong strength: mix with add_noise(schedule, x_0, t, eps).")
 
 
-def _check_compared(of_zero: float, of_two: float, numbers: int) -> None:
+def _check_compared(of_zero: float, of_two: float, x_0: Tensor) -> None:
     """The loss of models that always say 0 and 2: for squares of Gaussian noise 1 and 1 + 2^2."""
     if abs(of_zero - 1) < 0.05 and abs(of_two - 5) < 0.2:
         return
-    if abs(of_zero / numbers - 1) < 0.05:
+    if abs(of_zero / x_0[0].numel() - 1) < 0.05:
+        raise NotYet("it sums over the numbers of a picture; take the mean of them, too.")
+    if abs(of_zero / x_0.numel() - 1) < 0.05:
         raise NotYet(
             "it returns the sum; take the mean, or the loss grows with the batch and the size of the pictures."
         )
@@ -783,6 +814,11 @@ def _step_with(
     return function
 
 
+def _clipped_step(schedule: NoiseSchedule, x_t: Tensor, t: Tensor, eps_hat: Tensor, z: Tensor) -> Tensor:
+    mean, variance = posterior(schedule, predict_x_0(schedule, x_t, t, eps_hat).clamp(-1, 1), x_t, t)
+    return mean + variance.sqrt() * z
+
+
 _compare_ddpm_step = compare(
     cases=[(SCHEDULE, x_t, t, eps_hat, _noise(*x_t.shape, seed=7)) for x_t, eps_hat, t in _picture_cases()],
     right=ddpm_step,
@@ -814,6 +850,7 @@ _compare_ddpm_step = compare(
         "the predicted noise is added where it should be taken away.": _step_with(
             mean=lambda x, e, a, b, ab: (x + b / (1 - ab).sqrt() * e) / a.sqrt()
         ),
+        "the guess x_0_hat is clipped to [-1, 1]. The sampler may do that; this step shall not.": _clipped_step,
         "the mean is x_0_hat, the leap to the clean picture. One step back is the posterior's mean.": _step_with(
             mean=lambda x, e, a, b, ab: (x - (1 - ab).sqrt() * e) / ab.sqrt()
         ),
@@ -849,18 +886,26 @@ def clinic() -> dict[str, int]:
 
 
 def _examine_clinic(value: object) -> None:
+    if isinstance(value, dict) and set(value) <= set(CLINIC):
+        missing = [letter for letter in CLINIC if value.get(letter, ...) is ...]
+        if missing:
+            raise NotYet(f"still without a diagnosis: {', '.join(missing)}.")
     if not isinstance(value, dict) or set(value) != set(CLINIC):
         raise NotYet(
             f'a dict is wanted, from each letter to a number: {{"A": 1, ..., "F": 6}}; this is {describe(value)}.'
         )
-    if sorted(map(str, value.values())) != sorted(map(str, CLINIC.values())):
+    try:
+        diagnosis = {letter: int(bug) for letter, bug in value.items()}
+    except (TypeError, ValueError):
+        diagnosis = {}
+    if sorted(diagnosis.values()) != sorted(CLINIC.values()):
         raise NotYet("each of the numbers 1 to 6 belongs to one patient.")
-    wrong = [letter for letter, bug in CLINIC.items() if str(value[letter]) != str(bug)]
+    wrong = [letter for letter, bug in CLINIC.items() if diagnosis[letter] != bug]
     if wrong:
-        claimed = value[wrong[0]]
+        claimed = diagnosis[wrong[0]]
         raise NotYet(
             f"{len(CLINIC) - len(wrong)} of 6 are right. Look at {wrong[0]} again: bug {claimed} would look like this: "
-            f"{SYMPTOMS[int(claimed)]}"
+            f"{SYMPTOMS[claimed]}"
         )
 
 
@@ -893,16 +938,16 @@ _cross_attention = compare(
         (_noise(2, 6, 8, seed=1), _noise(2, 5, 8, seed=2), _noise(2, 5, 8, seed=3), _padding(4, 2, L=5)),
         # As many pixels as tokens: a softmax or a mask along the wrong axis raises nothing here.
         (_noise(3, 4, 16, seed=4), _noise(3, 4, 16, seed=5), _noise(3, 4, 16, seed=6), _padding(1, 3, 2, L=4)),
+        (_noise(2, 6, 8, seed=7), _noise(2, 3, 8, seed=8), _noise(2, 3, 8, seed=9), _padding(3, 3, L=3)),  # no padding
     ],
+    on_nan="0 times infinity is NaN, and so is a softmax where everything is -inf. Use scores.masked_fill(..., "
+    "-math.inf), with a mask that is True at the padding.",
     right=_attention_with(),
     bugs={
         "the scores are not divided by sqrt(d).": _attention_with(scale=lambda d: 1),
         "the scores are divided by d; it should be sqrt(d).": _attention_with(scale=lambda d: 1 / d),
         "the scores are multiplied with sqrt(d); they are divided by it.": _attention_with(scale=lambda d: d**0.5),
         "the padding takes part: set its scores to -inf before the softmax.": _attention_with(mask=lambda s, p: s),
-        "the mask is upside down: padding is True where no word stands, and those places must be left out.": (
-            _attention_with(mask=lambda s, p: s.masked_fill(~p, -math.inf))
-        ),
         "scores of padding are set to 0, and e^0 is 1: it still takes part. Set them to -inf.": _attention_with(
             mask=lambda s, p: s.masked_fill(p, 0.0)
         ),
@@ -917,10 +962,15 @@ _cross_attention = compare(
 
 
 def _examine_cross_attention(answer: Answer) -> None:
-    q, k, v, padding = _noise(2, 6, 8), _noise(2, 5, 8), _noise(2, 5, 8, seed=1), _padding(5, 3, L=5)
-    output = answer(q, k, v, padding)
+    arguments = _noise(2, 6, 8), _noise(2, 5, 8), _noise(2, 5, 8, seed=1), _padding(4, 2, L=5)
+    output = answer(*arguments)
     if isinstance(output, Tensor) and output.shape == (2, 6, 5):
         raise NotYet("that is the table of weights, (B, pixels, L). Multiply it with the values: weights @ v.")
+    upside_down = _attention_with(mask=lambda scores, padding: scores.masked_fill(~padding, -math.inf))(*arguments)
+    if torch.allclose(check_output(output, upside_down, arguments).float(), upside_down, 1e-3, 1e-4):
+        raise NotYet(
+            "the mask is upside down: padding is True where no word stands, and those places must be left out."
+        )
     _cross_attention(answer)
 
 
@@ -1069,7 +1119,7 @@ EXERCISES = {
         notebook="02",
         parameters=("schedule", "x_0", "x_t", "t"),
         examine=_examine_posterior,
-        hint="alpha_bar_prev is alpha_bars one place earlier, with a 1 in front. The rest is the formula of section 6.",
+        hint="alpha_bar_prev is alpha_bars one place earlier, with a 1 in front. The rest is equations 6 and 7.",
         sketch=(
             "previous = torch.cat([torch.ones(1), schedule.alpha_bars[:-1]])\n"
             "alpha_bar_prev, alpha_bar, alpha, beta = ...  # each [t], shaped (B, 1, 1, 1)\n"

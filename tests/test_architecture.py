@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "presets": {"data", "evaluation", "schedule", "text", "text_to_image", "unet"},
     "display": {"errors", "training", "data", "text_to_image"},
     "exercises": {"errors", "schedule", "process", "training", "guidance", "unet"},
-    "checks": {"errors", "exercises", "display", "evaluation", "data"},
+    "checks": {"errors", "exercises", "display", "evaluation", "data", "schedule"},
     "doctor": {
         "errors",
         "runtime",

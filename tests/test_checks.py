@@ -1,5 +1,6 @@
 """Whatever a learner's function does, the answer is a sentence; and what is done stays done."""
 
+import functools
 import json
 import threading
 import time
@@ -42,6 +43,19 @@ def in_place(schedule, x_0, t, eps):
     alpha_bar = schedule.alpha_bars[t].view(-1, 1, 1, 1)
     x_0 *= alpha_bar.sqrt()
     return x_0 + (1 - alpha_bar).sqrt() * eps
+
+
+def spoils_the_schedule(schedule, x_0, t, eps):
+    schedule.alpha_bars.mul_(0.5)
+    return x_0
+
+
+def yielding(schedule, x_0, t, eps):
+    yield x_0
+
+
+async def waiting(schedule, x_0, t, eps):
+    return x_0
 
 
 def recursive(schedule, x_0, t, eps):
@@ -88,6 +102,14 @@ def elsewhere(schedule, x_0, t, eps):
         (lambda schedule, x_0, t, eps: x_0 + t[:3].float(), "two shapes do not fit together (The size of tensor a (4)"),
         (lambda schedule, x_0, t, eps: x_0 + t[:3].float(), "reshape them to (B, 1, 1, 1)"),
         (lambda schedule, x_0, t, eps: (-x_0.abs()).sqrt(), "some of the numbers it returns are NaN"),
+        (lambda schedule, x_0, t, eps: x_0.tolist(), "but returns [[[["),
+        (spoils_the_schedule, "it changes one of its inputs in place"),
+        (yielding, "it is a generator, as there is a yield in it: use return."),
+        (waiting, "it is async, and must be awaited"),
+        (
+            lambda schedule, t, x_0, eps: x_0,
+            "in another order: the order is that of my_add_noise(schedule, x_0, t, eps)",
+        ),
         (lambda schedule, x_0, t, eps: x_0 * 7, "the shape is right, but not the numbers: one is"),
         (lambda x_0, t: x_0, "what my_add_noise(schedule, x_0, t, eps) takes; yours takes (x_0, t)"),
         (torch.zeros(3), "give the function itself, my_add_noise, and not what it returns; this is float32 tensor"),
@@ -99,7 +121,7 @@ def test_whatever_a_function_does_the_answer_is_a_sentence(answer, words, capsys
     check("add_noise", answer)
     said = capsys.readouterr().out
     assert said.startswith("add_noise is not right yet: ") and words in said
-    assert "Traceback" not in said and said.endswith('More help: hint("add_noise").\n')
+    assert "Traceback" not in said and len(said) < 600 and said.endswith('More help: hint("add_noise").\n')
 
 
 def test_an_endless_loop_is_stopped_and_leaves_no_thread(capsys, monkeypatch):
@@ -110,14 +132,42 @@ def test_an_endless_loop_is_stopped_and_leaves_no_thread(capsys, monkeypatch):
     assert threading.active_count() == threads
 
 
-def test_a_closure_that_fails_later_is_explained_too(capsys):
-    check("guided", lambda model, cond, null_cond, guidance_scale: lambda x_t: x_t)
+@pytest.mark.parametrize("made", [lambda x_t: x_t, functools.partial(lambda x_t, t, more: x_t), torch.nn.Linear(1, 1)])
+def test_a_closure_that_fails_later_is_explained_too(made, capsys):
+    check("guided", lambda model, cond, null_cond, guidance_scale: made)
     assert "guided is not right yet: " in capsys.readouterr().out
 
 
+def test_a_decorated_stub_is_still_a_stub(capsys):
+    def stub(schedule, x_0, t, eps): ...
+
+    @functools.wraps(stub)
+    def decorated(*arguments):
+        return stub(*arguments)
+
+    check("add_noise", decorated)
+    assert capsys.readouterr().out == "add_noise is not done yet.\n"
+
+
+def test_a_schedule_that_an_answer_spoils_is_whole_for_the_next(capsys):
+    check("add_noise", spoils_the_schedule)
+    check("add_noise", add_noise)
+    assert "add_noise is correct." in capsys.readouterr().out
+
+
+def test_a_name_with_a_slip_gets_a_suggestion():
+    for slip in ("ad_noise", "my_add_noise", "addnoise"):
+        with pytest.raises(ValueError, match=f"there is no exercise '{slip}' .str.; did you mean \"add_noise\""):
+            check(slip, add_noise)
+    with pytest.raises(ValueError, match=r"there is no exercise .*; there are x_T"):
+        check(add_noise, "add_noise")
+
+
 def test_a_name_that_is_no_exercise_is_refused_with_the_list():
-    for call in (lambda: check("noise", None), lambda: hint("noise"), lambda: sketch("noise"), lambda: reveal("noise")):
-        with pytest.raises(ValueError, match="there is no exercise 'noise'; there are x_T, reverse_step, add_noise"):
+    for call in (lambda: check("zebra", None), lambda: hint("zebra"), lambda: sketch("zebra"), lambda: reveal("zebra")):
+        with pytest.raises(
+            ValueError, match=r"there is no exercise 'zebra' .str.; there are x_T, reverse_step, add_noise"
+        ):
             call()
 
 

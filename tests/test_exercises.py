@@ -139,6 +139,7 @@ RIGHT = [
     ("middle_shape", "torch.Size([256, 12, 12])"),
     ("middle_shape", "torch.tensor([256, 12, 12])"),
     ("clinic", 'dict(A="6", B="3", C="1", D="5", E="2", F="4")'),
+    ("clinic", "dict(A=6.0, B=3.0, C=torch.tensor(1), D=5, E=2, F=4)"),
     (
         "diffusion_loss",
         """
@@ -554,6 +555,67 @@ MUTANTS = [
     ("clinic", "dict(A=5, B=3, C=1, D=6, E=2, F=4)", "bug 5 would look like this: digits, only somewhat worse"),
     ("clinic", "dict(A=1, B=1, C=1, D=1, E=1, F=1)", "each of the numbers 1 to 6 belongs to one patient"),
     ("clinic", "[6, 3, 1, 5, 2, 4]", "a dict is wanted"),
+    ("clinic", '{"B": 3}', "still without a diagnosis: A, C, D, E, F"),
+    ("clinic", '{"A": ..., "B": 3, "C": ..., "D": ..., "E": 2, "F": ...}', "still without a diagnosis: A, C, D, F"),
+    (
+        "diffusion_loss",
+        "t = torch.randint(len(schedule), (len(x_0),))\neps = torch.randn(x_0.shape, generator=generator)\n"
+        "return (eps_model(add_noise(schedule, x_0, t, eps), t) - eps).square().mean()",
+        "hand it on, generator=generator, to both draws",
+    ),
+    (
+        "diffusion_loss",
+        "generator = torch.Generator().manual_seed(3)\n"
+        + LOSS
+        + "return (eps_model(add_noise(schedule, x_0, t, eps), t) - eps).square().mean()",
+        "hand it on, generator=generator, to both draws",
+    ),
+    (
+        "diffusion_loss",
+        LOSS.replace("x_0.shape", "x_0[:1].shape")
+        + "return (eps_model(add_noise(schedule, x_0, t, eps.expand_as(x_0)), t) - eps).square().mean()",
+        "get the same noise",
+    ),
+    (
+        "diffusion_loss",
+        LOSS + "return (eps_model(add_noise(schedule, x_0, t, eps), t) - eps).square().sum((1, 2, 3)).mean()",
+        "sums over the numbers of a picture",
+    ),
+    (
+        "posterior",
+        STEP + "p = schedule.alpha_bars[t - 1].reshape(-1, 1, 1, 1)\nvariance = 1 / (a / b + 1 / (1 - p))\n"
+        "return variance * (a.sqrt() / b * x_t + p.sqrt() / (1 - p) * x_0), variance",
+        "x_0 is known for certain",
+    ),
+    (
+        "posterior",
+        STEP
+        + "variance = 1 / (a / b + 1 / (1 - p))\nreturn variance * (a.sqrt() / b * x_t + p.sqrt() / (1 - p) * x_0), variance",
+        "at t = 0 no variance is left before the step",
+    ),
+    (
+        "ddpm_step",
+        "x_0 = predict_x_0(schedule, x_t, t, eps_hat).clamp(-1, 1)\nmean, variance = posterior(schedule, x_0, x_t, t)\nreturn mean + variance.sqrt() * z",
+        "is clipped to [-1, 1]",
+    ),
+    (
+        "cross_attention",
+        SCORES + "return (scores + padding[:, None] * -math.inf).softmax(-1) @ v",
+        "0 times infinity is NaN",
+    ),
+    (
+        "time_embedding",
+        "half = num_sinusoids // 2\nreturn t * 10_000 ** (-torch.arange(half) / half)",
+        "make it a column: t[:, None]",
+    ),
+    (
+        "add_noise",
+        "ab = schedule.alpha_bars\nreturn ab.sqrt() * x_0 + (1 - ab).sqrt() * eps",
+        "pick one a picture, alpha_bars[t]",
+    ),
+    ("reverse_step", "return torch.stack([x_t, eps_hat])", "it should return one number"),
+    ("x_T", "torch.full((16, 3, 32, 32), float('nan'))", "NaN or infinite"),
+    ("middle_shape", "(256, 12.5, 12.5)", "three whole numbers are wanted"),
     (
         "cross_attention",
         "scores = (q @ k.transpose(1, 2)).masked_fill(padding[:, None], -math.inf)\nreturn scores.softmax(-1) @ v",
