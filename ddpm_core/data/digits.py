@@ -1,4 +1,4 @@
-"""Real handwritten digits, 8x8, from 43 people (Alpaydin & Kaynak 1998), as scikit-learn ships them."""
+"""Real handwritten digits, 8x8, from 13 people (Alpaydin & Kaynak 1998), as scikit-learn ships them."""
 
 import torch
 from torch import Tensor
