@@ -156,7 +156,9 @@ def _publish(path: Path, state: TrainingState, schedule: NoiseSchedule, notes: d
     click.echo("Scoring the model, which takes some minutes ...")
     scores = recipe.score(state.ema_model, schedule, recipe.guidance_scale)
     device = next(state.model.parameters()).device
-    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    threads = torch.get_num_threads()
+    on_cpu = f"{threads} CPU thread{'s' if threads > 1 else ''}"
+    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else on_cpu
     command = f"python -m ddpm_core train --preset {notes['preset']}"
     if state.iteration != recipe.num_iterations:
         command += f" --iterations {state.iteration}"
