@@ -71,7 +71,7 @@ def compare(
         if all(tensor.isnan().any() for tensor in given):  # where every case has some, they would fit any bug with NaN
             raise NotYet(f"some of the numbers it returns are NaN: {on_nan}")
         for bug, function in bugs.items():
-            if agree([_or_nan(function, case, tensor) for case, tensor in zip(cases, expected, strict=True)]):
+            if agree([_or_infinite(function, case, tensor) for case, tensor in zip(cases, expected, strict=True)]):
                 raise NotYet(bug)
         worst = max(range(len(cases)), key=lambda i: (given[i].double() - expected[i].double()).abs().max().item())
         where = (given[worst].double() - expected[worst].double()).abs().argmax()
@@ -83,8 +83,8 @@ def compare(
     return examine
 
 
-def _or_nan(function: Callable, case: tuple, like: Tensor) -> Tensor:
-    """What a function with a bug returns; NaN, which equals no answer, where its shapes do not even fit."""
+def _or_infinite(function: Callable, case: tuple, like: Tensor) -> Tensor:
+    """What a function with a bug returns; infinity, which equals no answer, where its shapes do not even fit."""
     try:
         tensor = torch.as_tensor(function(*case))
         return tensor.expand_as(like) if tensor.ndim <= like.ndim else torch.full_like(like, math.inf)
@@ -137,6 +137,7 @@ def _picture_cases() -> list[tuple[Tensor, Tensor, Tensor]]:
 
 
 def _at(values: Tensor, t: Tensor, x: Tensor) -> Tensor:
+    """As NoiseSchedule.at, without its checks: some bugs look up steps that it would refuse."""
     return values[t].reshape(-1, *[1] * (x.ndim - 1))
 
 
@@ -286,7 +287,7 @@ _compare_add_noise = compare(
             lambda s, x, t: _at(s.alpha_bars, (t + 1).clamp(max=T - 1), x)
         ),
         "the step is off by one: this uses alpha_bars[t - 1]; it is alpha_bars[t].": _add_noise_with(
-            lambda s, x, t: _at(s.alpha_bars, t - 1, x)
+            lambda s, x, t: _far_end_prev(s, t, x)
         ),
         "the step is off by one: this uses the alpha_bar before t; it is alpha_bars[t].": (
             _add_noise_with(lambda s, x, t: _at(s.alpha_bars_prev, t, x))
@@ -433,10 +434,15 @@ def _posterior_with(**changes: Callable) -> Callable:
 def _of_two_witnesses(schedule: NoiseSchedule, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
     """Bayes' rule with the precisions of both, and the wrong alpha_bar before step 0."""
     a, b = _at(schedule.alphas, t, x_t), _at(schedule.betas, t, x_t)
-    prev = _at(schedule.alpha_bars, t - 1, x_t)
+    prev = _far_end_prev(schedule, t, x_t)
     variance = 1 / (a / b + 1 / (1 - prev))
     mean = variance * (a.sqrt() / b * x_t + prev.sqrt() / (1 - prev) * x_0)
     return torch.stack([mean, variance.expand_as(mean)])
+
+
+def _far_end_prev(schedule: NoiseSchedule, t: Tensor, x: Tensor) -> Tensor:
+    """alpha_bars[t - 1], which at t = 0 is the last of them."""
+    return _at(schedule.alpha_bars, t - 1, x)
 
 
 def _clamped_prev(schedule: NoiseSchedule, t: Tensor, x: Tensor) -> Tensor:
@@ -448,7 +454,7 @@ _compare_posterior = compare(
     right=lambda *arguments: _joined(posterior(*arguments), arguments[1]),
     bugs={
         "at t = 0 this reads alpha_bars[-1], the last of the schedule. Before step 0 nothing has been added: there "
-        "alpha_bar_prev is 1.": _posterior_with(prev=lambda s, t, x: _at(s.alpha_bars, t - 1, x)),
+        "alpha_bar_prev is 1.": _posterior_with(prev=_far_end_prev),
         "at t = 0 this takes alpha_bars[0] for the alpha_bar before it. Before step 0 nothing has been added: there "
         "it is 1.": _posterior_with(prev=_clamped_prev),
         "the variance is beta. The posterior knows x_0, too, and is surer: beta * (1 - alpha_bar_prev) / (1 - "
@@ -834,7 +840,7 @@ _compare_ddpm_step = compare(
         "the variance of the fresh noise is beta. The paper allows that; here take the posterior's variance, beta * "
         "(1 - alpha_bar_prev) / (1 - alpha_bar).": _step_with(sigma=lambda b, ab, prev: b.sqrt() * (prev < 1)),
         "at t = 0 this reads alpha_bars[-1], the last of the schedule, and adds noise at the last step. Before step 0 "
-        "alpha_bar_prev is 1.": _step_with(prev_of=lambda s, t, x: _at(s.alpha_bars, t - 1, x)),
+        "alpha_bar_prev is 1.": _step_with(prev_of=_far_end_prev),
         "noise is added at the last step, t = 0: there alpha_bar_prev is 1, not alpha_bars[0].": _step_with(
             prev_of=_clamped_prev
         ),
