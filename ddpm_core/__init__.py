@@ -12,6 +12,7 @@ from ddpm_core.data import (
     DataUnavailable,
     DigitScenes,
     EmojiDataset,
+    PictureTextShards,
     all_scenes,
     caption_of,
     draw_scenes,
@@ -22,6 +23,7 @@ from ddpm_core.data import (
     load_digits,
     load_pictures,
     load_torchvision,
+    write_shards,
 )
 from ddpm_core.evaluation import (
     DigitReader,
@@ -38,12 +40,12 @@ from ddpm_core.evaluation import (
 from ddpm_core.guidance import drop_condition, guided
 from ddpm_core.presets import shipped_checkpoint
 from ddpm_core.process import add_noise, posterior, predict_x_0
-from ddpm_core.runtime import Profile, choose_profile
+from ddpm_core.runtime import Profile, Speed, choose_profile, choose_speed
 from ddpm_core.sampling import sample
 from ddpm_core.schedule import NoiseSchedule, cosine_betas, linear_betas
 from ddpm_core.text import TextEncoder, Tokenizer
 from ddpm_core.text_to_image import PromptWarning, TextToImage, collect_notices, generate, prompt_notice
-from ddpm_core.training import TrainingDiverged, TrainingState, diffusion_loss, train
+from ddpm_core.training import OutOfMemory, TrainingDiverged, TrainingState, diffusion_loss, train
 from ddpm_core.unet import (
     AttentionBlock,
     CrossAttentionBlock,

@@ -3,6 +3,8 @@
 import os
 import platform
 import time
+from contextlib import nullcontext
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -12,17 +14,22 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ddpm_core.checkpoint import CheckpointError, load_checkpoint, resume_training, save_checkpoint
-from ddpm_core.data import DOWNLOADED_DATA_SETS, OFFLINE_DATA_SETS, DataUnavailable, load_pictures
-from ddpm_core.presets import PRESETS, Preset, data_checksum, shipped_checkpoint
-from ddpm_core.runtime import choose_profile
+from ddpm_core.data import DOWNLOADED_DATA_SETS, OFFLINE_DATA_SETS, DataUnavailable
+from ddpm_core.distributed import RankLost, join_ranks, num_ranks, rank
+from ddpm_core.jobs import job_of, preset_job
+from ddpm_core.presets import PRESETS, Preset, shipped_checkpoint
+from ddpm_core.runs import RunFiles, newest_checkpoint, only_training, stop_between_iterations
+from ddpm_core.runtime import choose_profile, choose_speed
 from ddpm_core.sampling import sample as sample_steps
-from ddpm_core.schedule import NoiseSchedule, cosine_betas
+from ddpm_core.schedule import NoiseSchedule
 from ddpm_core.text_to_image import TextToImage, collect_notices, generate
-from ddpm_core.training import TrainingDiverged, TrainingState
+from ddpm_core.training import OutOfMemory, TrainingDiverged, TrainingState, learning_rate_at
 from ddpm_core.training import train as train_steps
-from ddpm_core.unet import UNet
 
-EXPECTED = (ValueError, TypeError, OSError, CheckpointError, DataUnavailable, TrainingDiverged)
+EXPECTED = (ValueError, TypeError, OSError, ImportError)
+EXPECTED += (CheckpointError, DataUnavailable, TrainingDiverged, OutOfMemory, RankLost)
+DATA_SETS = OFFLINE_DATA_SETS + DOWNLOADED_DATA_SETS
+PRECISIONS = dict(float32=torch.float32, bfloat16=torch.bfloat16, float16=torch.float16)
 
 
 class OneSentence(click.Group):
@@ -32,6 +39,8 @@ class OneSentence(click.Group):
         try:
             return super().invoke(context)
         except EXPECTED as error:
+            if int(os.environ.get("RANK", 0)) > 0 and not isinstance(error, RankLost):
+                raise SystemExit(1) from error  # the first process says it
             raise click.ClickException(str(error)) from error
 
 
@@ -43,22 +52,30 @@ def main() -> None:
 @main.command()
 @click.argument("checkpoint", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--preset", type=click.Choice(list(PRESETS)), help="Make one of the course's own checkpoints.")
-@click.option("--data", help=f"{' | '.join(OFFLINE_DATA_SETS + DOWNLOADED_DATA_SETS)}  [default: digits]")
+@click.option("--data", help=f"{' | '.join(DATA_SETS)}, or tar files.  [default: digits]")
 @click.option("--iterations", type=click.IntRange(1), help="[default: 850, or the preset's]")
 @click.option("--batch-size", type=click.IntRange(1), help="[default: 128]")
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="[default: 0.003]")
 @click.option("--timesteps", type=click.IntRange(1), help="[default: 200]")
 @click.option("--channels", help="Width of each level, such as 32,32.  [default: by picture size]")
+@click.option("--picture-size", type=click.IntRange(1), help="Of pictures from tar files.  [default: 32]")
+@click.option("--precision", type=click.Choice(list(PRECISIONS)), help="[default: by device; float32 on a CPU]")
+@click.option("--compile", type=click.Choice(["fuse", "graphs"]), help="Use torch.compile, which takes a minute first.")
 @click.option("--save-every", default=500, show_default=True, type=click.IntRange(1), help="Iterations between saves.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--keep", default=1, show_default=True, type=click.IntRange(0), help="Older checkpoints to keep.")
+@click.option("--tensorboard", is_flag=True, help="Write the history for TensorBoard, too.")
+@click.option("--seed", type=int, help="[default: 0]")
 @click.option("--resume", is_flag=True, help="Go on from CHECKPOINT: its data, batch size, schedule and network.")
-def train(
-    checkpoint, preset, data, iterations, batch_size, learning_rate, timesteps, channels, save_every, seed, resume
-) -> None:
+def train(checkpoint, preset, iterations, compile, save_every, keep, tensorboard, resume, **settings) -> None:
     """Train on a data set and write CHECKPOINT. Ctrl-C saves and ends; --resume goes on.
 
     With a preset, CHECKPOINT is runs/PRESET.safetensors unless given, and pictures appear beside it on the way. When
     all iterations are done the model alone, with its scores, goes into PRESET.safetensors.
+
+    \b
+    python -m ddpm_core train digits.safetensors
+    python -m ddpm_core train mine.safetensors --data "shards/*.tar"     pictures with captions, as img2dataset writes
+    torchrun --nproc-per-node 2 -m ddpm_core train digits.safetensors    two processes, each with half of every batch
     """
     if checkpoint is None:
         if preset is None:
@@ -66,89 +83,98 @@ def train(
         checkpoint = Path("runs") / f"{preset}.safetensors"
     if preset and checkpoint.resolve() == Path(f"{preset}.safetensors").resolve():
         raise ValueError(f"{checkpoint} is where the finished model goes: give the run another name, or none")
+    # torchrun has started all processes again, because one of them had died.
+    resume = resume or (int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0 and checkpoint.exists())
     if checkpoint.exists() and not resume:
         raise ValueError(f"{checkpoint} exists already: say --resume to go on with it, or give another name")
     _make_folder(checkpoint)
-    device = choose_profile().device
-    saved = load_checkpoint(checkpoint) if resume else None
-    notes = saved.notes if saved else dict(seed=seed)
-    recipe = _recipe(preset, notes.get("preset"), saved is not None)
-    if recipe:
-        given = {"--data": data, "--batch-size": batch_size, "--learning-rate": learning_rate}
-        given |= {"--timesteps": timesteps, "--channels": channels}
-        if any(given.values()):
-            names = ", ".join(name for name, value in given.items() if value)
-            raise ValueError(f"a preset decides this itself: leave out {names}")
-        pictures, captions = recipe.load()
-        torch.manual_seed(seed)
-        model, schedule = recipe.new_model(pictures, captions), recipe.new_schedule()
-        options = recipe.train_options(model, captions)
-        iterations = iterations or recipe.num_iterations
-        notes |= dict(preset=preset or notes["preset"], guidance_scale=recipe.guidance_scale)
-        notes |= dict(data_checksum=data_checksum(pictures, captions))
-    else:
-        data = data or notes.get("data", "digits")
-        batch_size = batch_size or notes.get("batch_size", 128)
-        options = dict(batch_size=batch_size, learning_rate=learning_rate or 3e-3)
-        iterations = iterations or 850
-        pictures, _ = load_pictures(data)
-        torch.manual_seed(seed)
-        if saved:
-            config, schedule = saved.model.config, saved.schedule
-        else:
-            config = dict(in_channels=pictures.shape[1], channels=_widths(channels, pictures.shape[2]))
-            schedule = NoiseSchedule(cosine_betas(timesteps or 200))
-        model = UNet(**config)
-        notes |= dict(data=data, batch_size=batch_size)
-    state = TrainingState(model.to(device), seed)
+    with join_ranks(choose_profile().device) as device:
+        alone = only_training(checkpoint) if rank() == 0 else nullcontext()
+        with alone:
+            _train(checkpoint, preset, iterations, compile, save_every, keep, tensorboard, resume, settings, device)
+
+
+def _train(checkpoint, preset, iterations, compile, save_every, keep, tensorboard, resume, settings, device) -> None:
+    saved, notice = newest_checkpoint(checkpoint) if resume else (None, None)
+    _say(notice)
+    by_preset = preset or (saved and "preset" in saved.notes)
+    job = preset_job(preset, settings, saved) if by_preset else job_of(settings, saved)
+    notes, num_iterations = job.notes, iterations or job.num_iterations
+    notes["num_iterations"] = num_iterations
+    precision = settings["precision"] or notes.get("precision")
+    speed = choose_speed(device, compile)
+    speed = replace(speed, precision=PRECISIONS[precision]) if precision else speed
+    notes["precision"] = str(speed.precision).removeprefix("torch.")
+    model = job.model.to(device)
+    _say(speed.set_up(model, *job.example(device)))
+    state = TrainingState(model, notes["seed"], speed.precision)
     if saved:
         resume_training(state, saved)
-    notes |= dict(picture_size=list(pictures.shape[1:]))
     seconds_before, began_at, began = notes.get("seconds", 0.0), state.iteration, time.perf_counter()
 
     def notes_now() -> dict:
-        seconds = dict(seconds=round(seconds_before + time.perf_counter() - began, 1)) if recipe else {}
+        seconds = dict(seconds=round(seconds_before + time.perf_counter() - began, 1)) if job.recipe else {}
         return notes | dict(iterations=state.iteration) | seconds
 
-    def save() -> None:
-        save_checkpoint(checkpoint, state, schedule, notes_now(), with_training=True)
-        if recipe:
-            _draw_prompts(state.ema_model, schedule, recipe, pictures, checkpoint.with_suffix(".png"))
+    def learning_rate(iteration: int) -> float:
+        warmup_iterations = job.options.get("warmup_iterations", 100)
+        return learning_rate_at(iteration, num_iterations, job.options["learning_rate"], warmup_iterations)
 
-    run = train_steps(state, schedule, pictures, iterations, **options)
+    files = RunFiles(checkpoint, learning_rate, keep, tensorboard) if rank() == 0 else None
+
+    def save() -> None:
+        if files is None:
+            return
+        files.save(state, job.schedule, notes_now())
+        if job.recipe:
+            _draw_prompts(state.ema_model, job.schedule, job.recipe, notes["picture_size"], checkpoint)
+
+    run = train_steps(state, job.schedule, job.data, num_iterations, **job.options)
     try:
-        with tqdm(run, total=iterations, initial=state.iteration, unit="it", ncols=90) as bar:
+        with (
+            stop_between_iterations() as stop,
+            tqdm(run, total=num_iterations, initial=began_at, unit="it", ncols=90, disable=rank() > 0) as bar,
+        ):
             for _ in bar:
-                bar.set_postfix(loss=f"{sum(state.losses[-50:]) / len(state.losses[-50:]):.4f}", refresh=False)
                 if state.iteration % save_every == 0:
-                    save()
+                    bar.set_postfix(loss=f"{sum(state.losses[-50:]) / len(state.losses[-50:]):.4f}", refresh=False)
+                    try:
+                        save()
+                    except OSError as error:  # the disk is full, say: what is learnt need not be lost for that
+                        _say(f"{error}. Training goes on; make room before the next save.")
+                if stop.asked:
+                    raise KeyboardInterrupt
     except KeyboardInterrupt:
-        click.echo(f"Stopped at iteration {state.iteration}.")
-    except Exception:
-        if state.iteration > began_at:  # what was learnt is kept; a run that failed at once leaves no file behind
+        _say(f"Stopped at iteration {state.iteration}.")
+    except Exception as error:
+        # What was learnt is kept; a run that failed at once leaves no file behind. Where another process has died, this
+        # one is in the middle of an iteration, and the last checkpoint is the better place to go on from.
+        in_step = num_ranks() == 1 or isinstance(error, TrainingDiverged)
+        if state.iteration > began_at and in_step:
             save()
         raise
     save()
+    if rank() > 0:
+        return
     click.echo(f"{checkpoint} holds iteration {state.iteration}. Look: python -m ddpm_core sample {checkpoint}")
-    if state.iteration < iterations:
+    if job.skipped:
+        click.echo(f"Left out of the data: {', '.join(f'{count} x {reason}' for reason, count in job.skipped.items())}")
+    if state.iteration < num_iterations:
         click.echo("Go on: the same command with --resume.")
-    elif recipe:
-        _publish(Path(f"{notes['preset']}.safetensors"), state, schedule, notes_now(), recipe)
+    elif job.recipe:
+        _publish(Path(f"{notes['preset']}.safetensors"), state, job.schedule, notes_now(), job.recipe)
 
 
-def _recipe(preset: str | None, saved_preset: str | None, resumed: bool) -> Preset | None:
-    if resumed and preset and preset != saved_preset:
-        made_by = f"--preset {saved_preset}" if saved_preset else "no preset"
-        raise ValueError(f"--preset {preset} cannot go on with this checkpoint, which was made by {made_by}")
-    name = preset or saved_preset
-    return PRESETS[name] if name else None
+def _say(sentence: str | None) -> None:
+    if sentence and rank() == 0:
+        click.echo(sentence)
 
 
-def _draw_prompts(model: nn.Module, schedule: NoiseSchedule, recipe: Preset, pictures: Tensor, out: Path) -> None:
+def _draw_prompts(model: nn.Module, schedule: NoiseSchedule, recipe: Preset, size: list[int], run: Path) -> None:
     """A look at what a preset's model has learnt so far."""
     prompts = [prompt for prompt in recipe.prompts for _ in range(8 // min(8, len(recipe.prompts)))]
-    *_, drawn = generate(model, schedule, prompts, tuple(pictures.shape[1:]), recipe.guidance_scale)
-    _write_pictures(drawn, out)
+    *_, drawn = generate(model, schedule, prompts, tuple(size), recipe.guidance_scale)
+    _write_pictures(drawn, run.with_suffix(".png"))
 
 
 def _publish(path: Path, state: TrainingState, schedule: NoiseSchedule, notes: dict, recipe: Preset) -> None:
@@ -266,15 +292,6 @@ def _make_folder(file: Path) -> None:
         raise ValueError(f"{file} cannot be written: {file.parent} is not a folder ({error.strerror})") from None
     if not os.access(file.parent, os.W_OK):
         raise ValueError(f"{file} cannot be written: the folder {file.parent.resolve()} is read-only")
-
-
-def _widths(channels: str | None, picture_size: int) -> tuple[int, ...]:
-    if channels is None:
-        return (32, 32) if picture_size <= 8 else (32, 64, 64)
-    try:
-        return tuple(int(width) for width in channels.split(","))
-    except ValueError:
-        raise ValueError(f"channels must be whole numbers with commas, such as 32,64; got {channels!r}") from None
 
 
 if __name__ == "__main__":

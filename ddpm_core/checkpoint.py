@@ -1,8 +1,10 @@
 """Saving and loading: weights in a safetensors file, with everything needed to rebuild the model beside them.
 
-safetensors files hold numbers and text only. Loading one never runs code, as loading a pickle would.
+safetensors files hold numbers and text only. Loading one never runs code, as loading a pickle would. A checksum of all
+that is in it tells a file that was damaged from a sound one.
 """
 
+import hashlib
 import json
 import os
 import reprlib
@@ -21,7 +23,8 @@ from ddpm_core.text_to_image import TextToImage
 from ddpm_core.training import TrainingState
 from ddpm_core.unet import UNet
 
-FORMAT = "ddpm_core 1"
+FORMAT = "ddpm_core 2"
+OLD_FORMAT = "ddpm_core 1"  # without the checksum
 
 
 class CheckpointError(RuntimeError):
@@ -58,19 +61,23 @@ def save_checkpoint(
         tensors |= {f"model.{name}": weight for name, weight in state.model.state_dict().items()}
         for number, moments in state.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
+        tensors |= {f"scaler.{name}": torch.tensor(value) for name, value in state.scaler.state_dict().items()}
         tensors["generator"] = state.generator.get_state()
         tensors["losses"] = torch.tensor(state.losses, dtype=torch.float64)
-    metadata = {"format": FORMAT, "notes": json.dumps(notes or {}), **_description(state.ema_model)}
+    metadata = {"format": FORMAT, "notes": json.dumps(notes or {}, sort_keys=True), **_description(state.ema_model)}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    _write(Path(path), tensors, metadata)
+    _write(Path(path), tensors, metadata | {"sha256": _checksum(tensors, metadata)})
 
 
 def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
     """Reads what save_checkpoint wrote. Raises FileNotFoundError, or CheckpointError that says what is wrong."""
     path = Path(path)
     metadata, tensors = _read(path)
-    if metadata.get("format") != FORMAT:
+    checksum = metadata.pop("sha256", None)
+    if metadata.get("format") not in (FORMAT, OLD_FORMAT):
         raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of this course")
+    if checksum != _checksum(tensors, metadata) and (checksum is not None or metadata["format"] == FORMAT):
+        raise CheckpointError(f"{path} is damaged: what is in it does not fit the checksum that it was saved with")
     try:
         model = _built_from(metadata)
         notes = json.loads(metadata["notes"])
@@ -134,6 +141,7 @@ def _training_part(tensors: dict[str, Tensor]) -> dict:
     return dict(
         model=_under("model.", tensors),
         optimizer_state=optimizer_state,
+        scaler={name: value.item() for name, value in _under("scaler.", tensors).items()},
         generator=tensors["generator"],
         losses=tensors["losses"].tolist(),
     )
@@ -143,12 +151,25 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
+def _checksum(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    sha256 = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        sha256.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        sha256.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return sha256.hexdigest()
+
+
 def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, unfinished, metadata)
+        with unfinished.open("rb") as file:
+            os.fsync(file.fileno())  # on the disk before it takes the old one's place, should the power fail
         os.replace(unfinished, path)
+    except (OSError, SafetensorError) as error:
+        raise OSError(f"{path} could not be written, and what was there is untouched: {error}") from error
     finally:
         unfinished.unlink(missing_ok=True)
 

@@ -21,10 +21,12 @@ def check_eps_hat(eps_hat: object, shape: torch.Size) -> None:
         raise ValueError(f"eps_model must return a tensor of x_t's shape {tuple(shape)}; got {describe(eps_hat)}")
 
 
-def check_pictures(pictures: object, name: str = "pictures") -> None:
-    """Raises unless pictures is a float tensor (N, C, H, W) with values in [-1, 1]."""
+def check_pictures(pictures: object, name: str = "pictures", bytes_too: bool = False) -> None:
+    """Raises unless pictures is a float tensor (N, C, H, W) with values in [-1, 1]; bytes_too allows uint8."""
     if not isinstance(pictures, Tensor) or pictures.ndim != 4 or len(pictures) == 0:
         raise ValueError(f"{name} must be a tensor of pictures, (N, C, H, W); got {describe(pictures)}")
+    if bytes_too and pictures.dtype == torch.uint8:
+        return
     if not pictures.is_floating_point():
         raise TypeError(
             f"{name} must be floats in [-1, 1]; got {describe(pictures)}. For values 0..255: {name}.float() / 127.5 - 1"

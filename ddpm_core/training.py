@@ -4,11 +4,13 @@ import copy
 import math
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ddpm_core.distributed import gather_rows, num_ranks, share_out
 from ddpm_core.errors import check_eps_hat, check_pictures, describe
 from ddpm_core.guidance import drop_condition
 from ddpm_core.process import add_noise
@@ -54,16 +56,23 @@ class TrainingState:
     ema_model: a slow average of model's weights over the last iterations; sample with this one
     optimizer: AdamW over model's weights
     generator: source of all the randomness of the run, seeded with seed, on the model's device
+    precision: what the network computes in; its weights stay float32. On a GPU torch.bfloat16 is faster, or
+               torch.float16, whose small gradients the scaler keeps from vanishing (Micikevicius et al. 2018, 3.2)
     iteration: how many iterations are done
     losses:    the loss of each of them
     """
 
-    def __init__(self, model: nn.Module, seed: int = 0):
+    def __init__(self, model: nn.Module, seed: int = 0, precision: torch.dtype = torch.float32):
+        if precision not in (torch.float32, torch.bfloat16, torch.float16):
+            raise ValueError(f"precision must be torch.float32, torch.bfloat16 or torch.float16; got {precision!r}")
         self.model = model
         self.ema_model = copy.deepcopy(model).eval().requires_grad_(False)
         self.optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0, fused=True)
         self.generator = torch.Generator(self.device).manual_seed(seed)
-        self.losses: list[float] = []
+        self.precision = precision
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == torch.float16)
+        self._losses: list[float] = []
+        self._unread: list[Tensor] = []  # losses still on the device: to read one, the CPU would have to wait for it
 
     @property
     def device(self) -> torch.device:
@@ -71,7 +80,18 @@ class TrainingState:
 
     @property
     def iteration(self) -> int:
-        return len(self.losses)
+        return len(self._losses) + len(self._unread)
+
+    @property
+    def losses(self) -> list[float]:
+        if self._unread:
+            self._losses += torch.stack(self._unread).tolist()
+            self._unread.clear()
+        return self._losses
+
+    def add_loss(self, loss: Tensor) -> None:
+        """Notes that one more iteration is done."""
+        self._unread.append(loss.detach())
 
     def state_dict(self) -> dict:
         """Everything that the next iteration depends on, as load_state_dict takes it."""
@@ -79,6 +99,7 @@ class TrainingState:
             model=self.model.state_dict(),
             ema_model=self.ema_model.state_dict(),
             optimizer=self.optimizer.state_dict(),
+            scaler=self.scaler.state_dict(),
             generator=self.generator.get_state(),
             losses=list(self.losses),
         )
@@ -88,14 +109,23 @@ class TrainingState:
         self.model.load_state_dict(state["model"])
         self.ema_model.load_state_dict(state["ema_model"])
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # it would go on in the same tensors
+        for weight, moments in self.optimizer.state.items():
+            for name, moment in moments.items():
+                if moment.shape == weight.shape:  # laid out in memory as the weight is: AdamW goes through both at once
+                    moments[name] = torch.empty_like(weight).copy_(moment)
+        if self.scaler.is_enabled() and state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
         self.generator.set_state(state["generator"])
         self.losses[:] = state["losses"]
+
+
+Batches = Iterator[tuple[Tensor, Tensor | None]]  # pictures (B, C, H, W) and their conditions (B, ...)
 
 
 def train(
     state: TrainingState,
     schedule: NoiseSchedule,
-    pictures: Tensor,
+    pictures: Tensor | Callable[[int], Batches],
     num_iterations: int,
     batch_size: int = 128,
     learning_rate: float = 3e-3,  # the peak, reached after the warm-up; it falls to 0 at the end
@@ -109,53 +139,70 @@ def train(
 ) -> Iterator[TrainingState]:
     """Yields state after every iteration, until it has done num_iterations (DDPM algorithm 1).
 
-    pictures:  (N, C, H, W) floats in [-1, 1]; every iteration draws batch_size of them at random
+    pictures:  (N, C, H, W) floats in [-1, 1], or uint8, which takes a quarter of the memory; every iteration draws
+               batch_size of them at random. Or, for more pictures than memory holds, a function that returns an
+               endless iterator of batches (pictures, cond), from the batch of a given number on
     cond:      (N, ...), each picture's condition, such as its caption's tokens, for a model(x_t, t, cond)
     null_cond: (...), the condition that says nothing
 
     state.model is trained in place, so leaving the loop at any moment (break, Ctrl-C) loses nothing, and another call
     with the same state goes on. Raises TrainingDiverged where the loss becomes NaN or infinite; state is then back at
-    its last good weights.
+    its last good weights. Raises OutOfMemory where a batch is too large for the device.
     """
-    check_pictures(pictures)
-    if pictures.min() >= 0:
-        warnings.warn("no value of pictures is below 0; if they are in [0, 1]: pictures * 2 - 1", stacklevel=2)
-    if (cond is None) != (null_cond is None) or (cond is not None and len(cond) != len(pictures)):
-        raise ValueError(
-            f"cond must have one row for each of the {len(pictures)} pictures, and null_cond beside it; "
-            f"got {describe(cond)} and {describe(null_cond)}"
-        )
-    for name, number in dict(num_iterations=num_iterations, batch_size=batch_size).items():
-        if not isinstance(number, int) or number < 1:
-            raise ValueError(f"{name} must be a whole number, 1 or more; got {number!r}")
-    model, optimizer, generator = state.model, state.optimizer, state.generator
-    pictures, schedule = pictures.to(state.device), schedule.to(state.device)
-    if cond is not None:
-        cond, null_cond = cond.to(state.device), null_cond.to(state.device)
-    last_good = copy.deepcopy(state.state_dict())
+    _check_numbers(num_iterations=num_iterations, batch_size=batch_size)
+    model, optimizer, scaler, generator = state.model, state.optimizer, state.scaler, state.generator
+    schedule = schedule.to(state.device)
+    if null_cond is not None:
+        null_cond = null_cond.to(state.device)
+    if callable(pictures) and not isinstance(pictures, Tensor):
+        batches = _stream_batches(pictures(state.iteration), null_cond, state.device)
+    else:
+        _check_data(pictures, cond, null_cond)
+        batches = _draw_batches(pictures, cond, batch_size, generator)
+    network = share_out(model)  # over several processes, where there are several
     model.train()
-    while state.iteration < num_iterations:
-        rows = torch.randint(len(pictures), (batch_size,), generator=generator, device=state.device)
-        eps_model = model
-        if cond is not None:
-            eps_model = _with_cond(model, drop_condition(cond[rows], null_cond, drop_probability, generator))
-        loss = diffusion_loss(eps_model, schedule, pictures[rows], generator, min_snr_gamma)
-        if not math.isfinite(loss.item()):
-            diverged_at = state.iteration
-            state.load_state_dict(last_good)
-            raise TrainingDiverged(_diagnosis(loss.item(), diverged_at, state.iteration, learning_rate))
-        if state.iteration % 50 == 0:  # these weights have just given a finite loss
-            last_good = copy.deepcopy(state.state_dict())
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate_at(state.iteration, num_iterations, learning_rate, warmup_iterations)
-        optimizer.step()
-        # While the average is young it forgets faster, or it would remember the random start.
-        update_ema(state.ema_model, model, min(ema_decay, (1 + state.iteration) / (10 + state.iteration)))
-        state.losses.append(loss.item())
-        yield state
+    with _explain_out_of_memory(batch_size), _LastGood(state, learning_rate) as last_good:
+        while state.iteration < num_iterations:
+            x_0, batch_cond = next(batches)
+            eps_model = network
+            if batch_cond is not None:
+                eps_model = _with_cond(network, drop_condition(batch_cond, null_cond, drop_probability, generator))
+            with torch.autocast(state.device.type, state.precision, enabled=state.precision != torch.float32):
+                loss = diffusion_loss(eps_model, schedule, x_0, generator, min_snr_gamma)
+            last_good.check(loss)
+            optimizer.zero_grad()
+            scaler.scale(loss).backward()
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate_at(state.iteration, num_iterations, learning_rate, warmup_iterations)
+            scaler.step(optimizer)
+            scaler.update()
+            # While the average is young it forgets faster, or it would remember the random start.
+            update_ema(state.ema_model, model, min(ema_decay, (1 + state.iteration) / (10 + state.iteration)))
+            state.add_loss(loss)
+            yield state
+
+
+def _draw_batches(pictures: Tensor, cond: Tensor | None, batch_size: int, generator: torch.Generator) -> Batches:
+    """Endless batches of pictures drawn at random, each with its condition."""
+    pictures = pictures.to(generator.device)
+    cond = None if cond is None else cond.to(generator.device)
+    while True:
+        rows = torch.randint(len(pictures), (batch_size,), generator=generator, device=generator.device)
+        batch = pictures[rows]
+        if batch.dtype == torch.uint8:
+            batch = batch.float() / 127.5 - 1
+        yield batch, None if cond is None else cond[rows]
+
+
+def _stream_batches(batches: Batches, null_cond: Tensor | None, device: torch.device) -> Batches:
+    """Batches from somewhere else; where several processes train, each brings its share."""
+    for pictures, cond in batches:
+        if (cond is None) != (null_cond is None):
+            raise ValueError("batches with conditions need a null_cond, and batches without conditions none")
+        check_pictures(pictures)
+        yield gather_rows(pictures.to(device)), None if cond is None else gather_rows(cond.to(device))
 
 
 def _with_cond(model: nn.Module, cond: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
@@ -176,10 +223,83 @@ def update_ema(ema_model: nn.Module, model: nn.Module, ema_decay: float) -> None
     torch._foreach_lerp_(list(ema_model.parameters()), list(model.parameters()), 1 - ema_decay)
 
 
-def _diagnosis(loss: float, diverged_at: int, restored_to: int, learning_rate: float) -> str:
-    return (
-        f"training stopped at iteration {diverged_at}: the loss became {loss}. "
-        f"The model is back at its last good weights, those of iteration {restored_to}. "
-        f"Likely causes: a learning rate that is too high (it is {learning_rate:g}; try {learning_rate / 10:g}), "
-        "a division by zero or a root of a negative number in a network of your own, or half precision (use float32)."
-    )
+class OutOfMemory(RuntimeError):
+    """A batch was too large for the device's memory. The state keeps what was learnt before it."""
+
+
+@contextmanager
+def _explain_out_of_memory(batch_size: int) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        # A GPU has its own exception; a CPU a general one with these words.
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise OutOfMemory(
+            f"the memory of the device does not hold a batch of {batch_size}: lower batch_size (say, to "
+            f"{max(1, batch_size // 2)}), or use fewer channels or smaller pictures. What was learnt before is kept"
+        ) from error
+
+
+class _LastGood:
+    """The last moment of a run with a loss that is a number, to go back to from one that is not."""
+
+    def __init__(self, state: TrainingState, learning_rate: float):
+        self.state, self.learning_rate = state, learning_rate
+        # A CPU knows each loss at once. A GPU is still at work on it, and goes on without a pause unless it is asked.
+        self.check_every = 1 if state.device.type == "cpu" else 50
+
+    def __enter__(self) -> "_LastGood":
+        self.saved = copy.deepcopy(self.state.state_dict())
+        return self
+
+    def check(self, loss: Tensor) -> None:
+        """Raises TrainingDiverged where the next loss is no number; now and then, saves the moment before it."""
+        if self.state.iteration % self.check_every == 0 and not math.isfinite(loss.item()):
+            raise self._go_back(loss.item())
+        if self.state.iteration % 50 == 0:  # these weights have just given a finite loss
+            self.saved = copy.deepcopy(self.state.state_dict())
+
+    def __exit__(self, error_type: type | None, *_: object) -> None:
+        """The caller leaves, perhaps between two looks at the loss."""
+        losses = self.state.losses
+        if losses and not math.isfinite(losses[-1]):
+            error = self._go_back(losses[-1])
+            if error_type is None:
+                raise error
+
+    def _go_back(self, loss: float) -> TrainingDiverged:
+        wrong = (iteration for iteration, earlier in enumerate(self.state.losses) if not math.isfinite(earlier))
+        diverged_at = next(wrong, self.state.iteration)
+        self.state.load_state_dict(self.saved)
+        return TrainingDiverged(
+            f"training stopped at iteration {diverged_at}: the loss became {loss}. "
+            f"The model is back at its last good weights, those of iteration {self.state.iteration}. "
+            f"Likely causes: a learning rate that is too high (it is {self.learning_rate:g}; "
+            f"try {self.learning_rate / 10:g}), a division by zero or a root of a negative number in a network of "
+            "your own, or half precision (use float32)."
+        )
+
+
+def _check_numbers(**numbers: object) -> None:
+    for name, number in numbers.items():
+        if not isinstance(number, int) or number < 1:
+            raise ValueError(f"{name} must be a whole number, 1 or more; got {number!r}")
+    if numbers["batch_size"] % num_ranks():
+        raise ValueError(
+            f"batch_size must be a multiple of the {num_ranks()} processes that share each batch; "
+            f"got {numbers['batch_size']}"
+        )
+
+
+def _check_data(pictures: Tensor, cond: Tensor | None, null_cond: Tensor | None) -> None:
+    check_pictures(pictures, bytes_too=True)
+    if len(pictures) < num_ranks():
+        raise ValueError(f"{len(pictures)} pictures are too few for {num_ranks()} processes: start fewer")
+    if pictures.is_floating_point() and pictures.min() >= 0:
+        warnings.warn("no value of pictures is below 0; if they are in [0, 1]: pictures * 2 - 1", stacklevel=3)
+    if (cond is None) != (null_cond is None) or (cond is not None and len(cond) != len(pictures)):
+        raise ValueError(
+            f"cond must have one row for each of the {len(pictures)} pictures, and null_cond beside it; "
+            f"got {describe(cond)} and {describe(null_cond)}"
+        )

@@ -20,7 +20,8 @@ MAY_IMPORT = {
     "runtime": set(),
     "schedule": {"errors"},
     "process": {"errors", "schedule"},
-    "training": {"errors", "schedule", "process", "guidance"},
+    "distributed": set(),
+    "training": {"errors", "schedule", "process", "guidance", "distributed"},
     "sampling": {"errors", "schedule", "process"},
     "unet": {"errors"},
     "text": {"errors"},
@@ -29,6 +30,18 @@ MAY_IMPORT = {
     "evaluation": {"errors", "schedule", "process", "data", "text_to_image"},
     "text_to_image": {"errors", "schedule", "sampling", "guidance", "text", "unet"},
     "checkpoint": {"errors", "schedule", "training", "unet", "text", "text_to_image"},
+    "runs": {"checkpoint", "schedule", "training"},
+    "jobs": {
+        "checkpoint",
+        "data",
+        "distributed",
+        "presets",
+        "schedule",
+        "text",
+        "text_to_image",
+        "training",
+        "unet",
+    },
     "presets": {"data", "evaluation", "schedule", "text", "text_to_image", "unet"},
     "display": {"errors", "training", "data", "text_to_image"},
     "exercises": {"errors", "schedule", "process", "training", "guidance", "unet"},
@@ -49,7 +62,8 @@ MAY_IMPORT = {
     "__init__": None,  # anything
     "__main__": None,
 }
-MATHS = ["schedule", "process", "training", "sampling", "unet", "text", "guidance", "text_to_image", "errors"]
+MATHS = ["errors", "schedule", "process", "distributed", "training", "sampling", "unet", "text", "guidance"]
+MATHS += ["text_to_image"]
 FOLDERS = {".ci", ".devcontainer", "data", "ddpm_core", "notebooks", "tests"}
 PAPERS = {"CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "README.zh-CN.md"}
 TOOLS = {".gitattributes", ".gitignore", "Makefile", "constraints.txt", "environment.yml", "pyproject.toml"}

@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import random
 import struct
 from itertools import islice
 from pathlib import Path
@@ -55,6 +56,18 @@ def state(after_8_iterations) -> TrainingState:
 def header_length(path: Path) -> int:
     """The number that every safetensors file starts with."""
     return struct.unpack("<Q", path.read_bytes()[:8])[0]
+
+
+def rewrite(path: Path, change: dict) -> None:
+    """Changes entries of a checkpoint (None takes one out) as a program would that knows its format."""
+    metadata, tensors = ddpm_core.checkpoint._read(path)
+    for name, value in change.items():
+        part = tensors if "." in name or name == "betas" else metadata
+        part[name] = value
+    metadata = {name: text for name, text in metadata.items() if text is not None and name != "sha256"}
+    tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    metadata["sha256"] = ddpm_core.checkpoint._checksum(tensors, metadata)
+    save_file(tensors, path, metadata)
 
 
 @pytest.mark.parametrize("with_training", [True, False])
@@ -203,12 +216,7 @@ def test_a_safetensors_file_of_somebody_else_is_refused(tmp_path, metadata):
 )
 def test_weights_and_description_that_do_not_fit_are_refused(state, schedule, path, change):
     save_checkpoint(path, state, schedule)
-    metadata, tensors = ddpm_core.checkpoint._read(path)
-    for name, value in change.items():
-        part = tensors if "." in name or name == "betas" else metadata
-        part[name] = value
-    metadata = {name: text for name, text in metadata.items() if text is not None}
-    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, path, metadata)
+    rewrite(path, change)
     with pytest.raises(CheckpointError, match=r"digits\.safetensors is damaged, or older than this version"):
         load_checkpoint(path)
 
@@ -373,9 +381,29 @@ ENCODER = dict(vocabulary_size=13, max_length=6, dim=8, num_layers=1, num_heads=
 )
 def test_weights_and_words_that_do_not_fit_are_refused(reader_state, schedule, path, change):
     save_checkpoint(path, reader_state, schedule)
-    metadata, tensors = ddpm_core.checkpoint._read(path)
-    assert json.loads(metadata["text_encoder"]) == ENCODER
-    metadata = {name: text for name, text in (metadata | change).items() if text is not None}
-    save_file(tensors, path, metadata)
+    assert json.loads(ddpm_core.checkpoint._read(path)[0]["text_encoder"]) == ENCODER
+    rewrite(path, change)
     with pytest.raises(CheckpointError, match=r"digits\.safetensors is damaged, or older than this version"):
         load_checkpoint(path)
+
+
+def test_ten_thousand_files_with_a_byte_changed_are_refused_or_hold_what_was_saved(schedule, tmp_path):
+    path, changed = tmp_path / "sound.safetensors", tmp_path / "changed.safetensors"
+    save_checkpoint(path, TrainingState(UNet(1, (8,))), schedule, dict(command="train"))
+    sound, random_numbers, refused = path.read_bytes(), random.Random(0), 0
+    saved = load_checkpoint(path)
+    for number in range(10_000):
+        # Half of the changes in the header, which is the smaller part of the file and the one with more in it to break.
+        place = random_numbers.randrange(8 + header_length(path) if number % 2 else len(sound))
+        spoilt = bytearray(sound)
+        spoilt[place] ^= random_numbers.randrange(1, 256)
+        changed.write_bytes(spoilt)
+        try:
+            loaded = load_checkpoint(changed)
+        except CheckpointError as error:
+            assert str(error).startswith(f"{changed} is ")
+            refused += 1
+        else:  # white space, say
+            assert loaded.notes == saved.notes and loaded.model.config == saved.model.config
+            assert all(map(torch.equal, loaded.model.state_dict().values(), saved.model.state_dict().values()))
+    assert refused > 9_000

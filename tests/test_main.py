@@ -1,7 +1,6 @@
 """The command line: most of it in this process, which is fast, and Ctrl-C in a real one."""
 
 import dataclasses
-import os
 import pickle
 import signal
 import subprocess
@@ -16,7 +15,7 @@ import torch
 from click.testing import CliRunner, Result
 from safetensors import safe_open
 
-from ddpm_core import TrainingDiverged, UNet, __main__, cosine_betas, doctor, load_checkpoint, load_digit_scenes
+from ddpm_core import TrainingDiverged, UNet, __main__, cosine_betas, doctor, jobs, load_checkpoint, load_digit_scenes
 from ddpm_core.presets import PRESETS, Preset, data_checksum
 
 TINY = ["--iterations", "5", "--timesteps", "10", "--batch-size", "4", "--channels", "8"]
@@ -86,7 +85,16 @@ def iterations_in(path: Path | str) -> int:
 def test_training_writes_a_checkpoint_that_says_how_it_was_made(checkpoint):
     loaded = load_checkpoint(checkpoint)
     assert loaded.model.config["channels"] == (8,) and len(loaded.schedule) == 10
-    assert loaded.notes == dict(data="digits", picture_size=[1, 8, 8], batch_size=4, seed=0, iterations=5)
+    assert loaded.notes == dict(
+        data="digits",
+        picture_size=[1, 8, 8],
+        batch_size=4,
+        learning_rate=0.003,
+        precision="float32",
+        seed=0,
+        iterations=5,
+        num_iterations=5,
+    )
 
 
 def test_training_again_gives_the_same_numbers_unless_the_seed_is_another(checkpoint):
@@ -129,16 +137,36 @@ def test_a_stopped_and_resumed_run_ends_as_an_uninterrupted_one_does(checkpoint,
     stop_training(3, KeyboardInterrupt())
     assert "Stopped at iteration 3." in succeed("train", "parts.safetensors", *TINY)
     assert iterations_in("parts.safetensors") == 3
-    succeed("train", "parts.safetensors", "--resume", "--iterations", 5)
+    succeed("train", "parts.safetensors", "--resume")
     assert content("parts.safetensors") == content(checkpoint)
 
 
 def test_resuming_keeps_what_the_run_was_started_with(checkpoint):
     before = load_checkpoint(checkpoint)
-    succeed("train", checkpoint, "--resume", "--iterations", 6, "--timesteps", 99, "--channels", "16", "--seed", 7)
+    succeed("train", checkpoint, "--resume", "--iterations", 6, "--timesteps", 10, "--channels", "8", "--seed", 0)
     after = load_checkpoint(checkpoint)
     assert after.model.config == before.model.config and len(after.schedule) == 10
-    assert after.notes == before.notes | {"iterations": 6}
+    assert after.notes == before.notes | {"iterations": 6, "num_iterations": 6}
+
+
+@pytest.mark.parametrize(
+    "options, was, is_now",
+    [
+        (["--timesteps", 99, "--channels", "16"], "--timesteps 10, --channels 8", "--timesteps 99, --channels 16"),
+        (["--seed", 7], "--seed 0", "--seed 7"),
+        (["--batch-size", 8], "--batch-size 4", "--batch-size 8"),
+        (["--learning-rate", 0.1], "--learning-rate 0.003", "--learning-rate 0.1"),
+        (["--data", "MNIST"], "--data digits", "--data MNIST"),
+        (["--precision", "bfloat16"], "--precision float32", "--precision bfloat16"),
+    ],
+)
+def test_resuming_with_other_settings_shows_the_difference_and_leaves_the_run_as_it_was(
+    checkpoint, options, was, is_now
+):
+    before = checkpoint.read_bytes()
+    message = fail("train", checkpoint, "--resume", "--iterations", 9, *options)
+    assert f"this run was begun with {was}, and cannot go on with {is_now}" in message
+    assert checkpoint.read_bytes() == before
 
 
 def test_resuming_takes_the_data_that_the_checkpoint_names(checkpoint, monkeypatch):
@@ -148,11 +176,10 @@ def test_resuming_takes_the_data_that_the_checkpoint_names(checkpoint, monkeypat
         asked.append(name)
         return torch.zeros(10, 1, 8, 8), torch.zeros(10)
 
-    monkeypatch.setattr(__main__, "load_pictures", load_pictures)
+    monkeypatch.setattr(jobs, "load_pictures", load_pictures)
     succeed("train", "mnist.safetensors", *TINY, "--data", "MNIST")
     succeed("train", "mnist.safetensors", "--resume", "--iterations", 6)
-    succeed("train", "mnist.safetensors", "--resume", "--iterations", 7, "--data", "FashionMNIST")
-    assert asked == ["MNIST", "MNIST", "FashionMNIST"]
+    assert asked == ["MNIST", "MNIST"]
 
 
 def test_resuming_without_a_checkpoint_is_refused():
@@ -214,8 +241,8 @@ def test_a_run_that_fails_later_keeps_what_was_learnt(stop_training):
 
 def test_a_network_that_does_not_fit_the_data_leaves_the_checkpoint_as_it_was(checkpoint, monkeypatch):
     before = checkpoint.read_bytes()
-    monkeypatch.setattr(__main__, "load_pictures", lambda name: (torch.zeros(10, 3, 32, 32), torch.zeros(10)))
-    assert "3 channels" in fail("train", checkpoint, "--resume", "--iterations", 9, "--data", "CIFAR10")
+    monkeypatch.setattr(jobs, "load_pictures", lambda name: (torch.zeros(10, 3, 32, 32), torch.zeros(10)))
+    assert "3 channels" in fail("train", checkpoint, "--resume", "--iterations", 9)
     assert checkpoint.read_bytes() == before
 
 
@@ -353,7 +380,7 @@ def test_a_stopped_preset_goes_on_and_ends_as_an_uninterrupted_one_does(text_che
 
 def test_a_preset_decides_its_settings_itself(tiny_preset, folder):
     message = fail("train", "--preset", "digit-scenes", "--channels", "8", "--batch-size", "4")
-    assert "leave out --batch-size, --channels" in message and list(folder.glob("**/*.safetensors")) == []
+    assert "leave out --channels, --batch-size" in message and list(folder.glob("**/*.safetensors")) == []
 
 
 def test_the_command_that_is_noted_is_the_one_that_was_given(tiny_preset):
@@ -475,7 +502,7 @@ def test_ctrl_c_saves_and_says_so_and_resume_goes_on():
     assert process.returncode == 0 and "Traceback" not in err
     reached = iterations_in(path)
     assert f"Stopped at iteration {reached}." in out and f"{path} holds iteration {reached}." in out
-    assert os.listdir() == [str(path)]  # no unfinished file beside it
+    assert not list(Path().glob("*.tmp"))  # no unfinished file beside it
     succeed("train", path, "--resume", "--iterations", reached + 2)
     assert iterations_in(path) == reached + 2
 

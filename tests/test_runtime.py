@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ddpm_core import Profile, choose_profile
+from ddpm_core import Profile, Speed, UNet, choose_profile, choose_speed
 
 
 @pytest.fixture
@@ -62,3 +62,75 @@ def test_a_value_must_be_given_for_both_profiles_by_name():
         profile.pick(1, 2)
     with pytest.raises(TypeError):
         profile.pick(cpu=1)
+
+
+@pytest.mark.parametrize("has_bfloat16, precision", [(True, torch.bfloat16), (False, torch.float16)])
+def test_a_gpu_computes_in_the_half_precision_that_it_has_and_a_cpu_in_float32(monkeypatch, has_bfloat16, precision):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bfloat16)
+    assert choose_speed(torch.device("cuda")) == Speed(precision, tf32=True)
+    assert choose_speed(torch.device("cpu")) == Speed(torch.float32, tf32=False)
+
+
+EXAMPLE = (torch.zeros(2, 1, 8, 8), torch.zeros(2, dtype=torch.long))
+
+
+@pytest.fixture
+def compiler(monkeypatch):
+    """Compiles with another compiler: torch's own takes a minute."""
+
+    def use(backend) -> None:
+        def compile(model, **options):
+            model._compiled_call_impl = torch.compile(model._call_impl, backend=backend)
+
+        monkeypatch.setattr(torch.nn.Module, "compile", compile)
+
+    return use
+
+
+def test_a_compiled_model_computes_the_same(compiler):
+    calls = []
+
+    def count_calls(graph, example):
+        calls.append(len(graph.graph.nodes))
+        return graph
+
+    model = UNet(1, (8,))
+    expected = model(*EXAMPLE)
+    compiler(count_calls)
+    assert Speed(compile="fuse").set_up(model, *EXAMPLE) is None
+    assert calls and model._compiled_call_impl is not None
+    torch.testing.assert_close(model(*EXAMPLE), expected)
+    assert all(weight.grad is None for weight in model.parameters())
+
+
+def test_where_the_compiler_fails_the_model_goes_on_without_it_and_the_reason_is_said(compiler):
+    def broken(graph, example):
+        raise RuntimeError("no C++ compiler here\nand more")
+
+    model = UNet(1, (8,))
+    expected = model(*EXAMPLE)
+    compiler(broken)
+    notice = Speed(compile="graphs").set_up(model, *EXAMPLE)
+    assert "no C++ compiler here" in notice and notice.endswith("going on without it, only slower")
+    assert torch.equal(model(*EXAMPLE), expected)
+
+
+def test_without_switches_nothing_is_changed():
+    before, model = torch.get_float32_matmul_precision(), UNet(1, (8,))
+    assert Speed().set_up(model) is None
+    assert model._compiled_call_impl is None and torch.get_float32_matmul_precision() == before
+
+
+def test_tf32_is_switched_on():
+    before = torch.get_float32_matmul_precision()
+    try:
+        Speed(tf32=True).set_up(UNet(1, (8,)))
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_networks_compute_in_the_precision_of_the_block(precision):
+    with Speed(precision).autocast(torch.device("cpu")):
+        assert torch.nn.Linear(2, 2)(torch.zeros(1, 2)).dtype == precision

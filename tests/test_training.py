@@ -1,6 +1,8 @@
 import copy
 import math
-from itertools import islice
+import subprocess
+import sys
+from itertools import count, islice
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 
 from ddpm_core import (
     NoiseSchedule,
+    OutOfMemory,
     TrainingDiverged,
     TrainingState,
     UNet,
@@ -19,7 +22,7 @@ from ddpm_core import (
     load_digits,
     train,
 )
-from ddpm_core.training import learning_rate_at, update_ema
+from ddpm_core.training import _LastGood, learning_rate_at, update_ema
 
 FAST = dict(batch_size=8, warmup_iterations=3)
 
@@ -38,7 +41,7 @@ def finish(training) -> list[float]:
 
 
 def weights(model: nn.Module) -> Tensor:
-    return nn.utils.parameters_to_vector(model.parameters()).detach().clone()
+    return torch.cat([weight.detach().flatten() for weight in model.parameters()])
 
 
 class Breaks(nn.Module):
@@ -249,7 +252,7 @@ def test_an_absurd_learning_rate_is_named_and_a_smaller_one_goes_on_from_there(n
         (lambda x: (x + 1) / 2 * 255, ValueError, r"these go from 0 to 255\. For values 0..255: pictures / 127.5 - 1$"),
         (lambda x: x + 1, ValueError, r"pictures must lie in \[-1, 1\]; these go from 0 to 2\.$"),
         (lambda x: x * torch.nan, ValueError, r"pictures must lie in \[-1, 1\]; these go from nan to nan"),
-        (lambda x: x.to(torch.uint8), TypeError, r"pictures must be floats in \[-1, 1\]; got uint8 .*/ 127.5 - 1"),
+        (lambda x: x.to(torch.int64), TypeError, r"pictures must be floats in \[-1, 1\]; got int64 .*/ 127.5 - 1"),
         (lambda x: x[0], ValueError, r"pictures must be a tensor of pictures, \(N, C, H, W\); got .*\(1, 8, 8\)"),
         (lambda x: x[:0], ValueError, r"pictures must be a tensor of pictures, \(N, C, H, W\); got .*\(0, 1, 8, 8\)"),
         (lambda x: x.numpy(), ValueError, r"pictures must be a tensor of pictures, \(N, C, H, W\); got .*ndarray"),
@@ -433,3 +436,151 @@ def test_a_share_of_dropped_conditions_that_is_no_share_is_refused(digits, sched
 def test_a_limit_of_the_ratio_that_is_not_above_0_is_refused(gamma, schedule):
     with pytest.raises(ValueError, match="min_snr_gamma must be above 0; got"):
         loss_with(gamma, schedule)
+
+
+def test_pictures_as_bytes_train_exactly_as_the_floats_that_they_stand_for(new_run, schedule):
+    as_bytes = torch.randint(256, (50, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    floats = as_bytes.float() / 127.5 - 1
+    assert finish(train(new_run(), schedule, as_bytes, 5, **FAST)) == finish(
+        train(new_run(), schedule, floats, 5, **FAST)
+    )
+
+
+def test_batches_from_a_function_are_trained_on_from_the_one_that_is_next(new_run, digits, schedule):
+    asked = []
+
+    def batches(start):
+        asked.append(start)
+        for number in count(start):
+            yield digits[8 * number : 8 * number + 8], None
+
+    whole, in_parts = new_run(), new_run()
+    finish(train(whole, schedule, batches, 10, **FAST))
+    for _ in islice(train(in_parts, schedule, batches, 10, **FAST), 4):
+        pass
+    finish(train(in_parts, schedule, batches, 10, **FAST))
+    assert asked == [0, 0, 4]
+    assert in_parts.losses == whole.losses and len(set(whole.losses)) == 10
+
+
+def test_batches_with_conditions_and_no_null_condition_are_refused(new_run, digits, schedule):
+    def batches(start):
+        yield digits[:8], torch.zeros(8, 1)
+
+    with pytest.raises(ValueError, match="batches with conditions need a null_cond"):
+        finish(train(new_run(), schedule, batches, 10, **FAST))
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_half_precision_computes_in_it_and_learns_the_same(new_run, digits, schedule, precision):
+    seen = set()
+    exact, state = new_run(), TrainingState(new_run().model, precision=precision)
+    state.model.stem.register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
+    reference = finish(train(exact, schedule, digits, 30, **FAST))
+    losses = finish(train(state, schedule, digits, 30, **FAST))
+    assert seen == {precision}
+    assert all(weight.dtype == torch.float32 for weight in state.model.parameters())
+    assert losses != reference and losses == pytest.approx(reference, rel=0.05)
+    assert state.scaler.is_enabled() == (precision == torch.float16)
+
+
+def test_float16_that_is_stopped_goes_on_with_the_same_scale(new_run, digits, schedule):
+    half = dict(precision=torch.float16)
+    whole, first, second = (TrainingState(new_run().model, **half) for _ in range(3))
+    finish(train(whole, schedule, digits, 8, **FAST))
+    finish(islice(train(first, schedule, digits, 8, **FAST), 5))
+    second.load_state_dict(first.state_dict())
+    assert second.scaler.state_dict() == first.scaler.state_dict() != {}
+    assert finish(train(second, schedule, digits, 8, **FAST)) == whole.losses
+
+
+def test_a_gradient_too_large_for_float16_leaves_the_weights_alone_and_lowers_the_scale(digits, schedule):
+    torch.manual_seed(0)
+    state = TrainingState(UNet(1, (8, 8)), precision=torch.float16)
+    state.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60)
+    before = weights(state.model)
+    finish(islice(train(state, schedule, digits, 100, **FAST), 3))
+    assert torch.equal(weights(state.model), before) and state.scaler.get_scale() == 2.0**57
+
+
+def test_a_precision_that_is_none_of_ours_is_refused():
+    with pytest.raises(ValueError, match=r"precision must be torch\.float32, .* or torch\.float16; got torch\.float64"):
+        TrainingState(UNet(1, (8,)), precision=torch.float64)
+
+
+@pytest.fixture
+def a_look_every_50_iterations(monkeypatch):
+    """As on a GPU, where looking at a loss means waiting for it."""
+    begin = _LastGood.__init__
+
+    def seldom(self, *arguments):
+        begin(self, *arguments)
+        self.check_every = 50
+
+    monkeypatch.setattr(_LastGood, "__init__", seldom)
+
+
+@pytest.mark.parametrize("breaks_at, restored_to, num_iterations", [(20, 0, 100), (75, 50, 100), (75, 50, 80)])
+@pytest.mark.usefixtures("a_look_every_50_iterations")
+def test_a_loss_that_is_looked_at_late_is_found_all_the_same(digits, schedule, breaks_at, restored_to, num_iterations):
+    state = TrainingState(Breaks(breaks_at, lambda x_t: x_t * torch.nan * state.model.unet.stem.bias.sum()))
+    with pytest.raises(TrainingDiverged, match=f"at iteration {breaks_at}: .* those of iteration {restored_to}[.]"):
+        finish(train(state, schedule, digits, num_iterations, **FAST))
+    assert state.iteration == restored_to and weights(state.model).isfinite().all()
+
+
+@pytest.mark.usefixtures("a_look_every_50_iterations")
+def test_leaving_between_two_looks_does_not_leave_spoilt_weights_behind(digits, schedule):
+    state = TrainingState(Breaks(5, lambda x_t: x_t * torch.nan * state.model.unet.stem.bias.sum()))
+    training = train(state, schedule, digits, 100, **FAST)
+    for _ in islice(training, 9):
+        pass
+    assert not weights(state.model).isfinite().all()
+    training.close()
+    assert state.iteration == 0 and weights(state.model).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:119] DefaultCPUAllocator: can't allocate memory: you tried to ..."
+        ),
+    ],
+)
+def test_a_batch_too_large_for_the_device_says_what_to_lower_and_keeps_the_run(digits, schedule, error):
+    def fail(x_t):
+        raise error
+
+    state = TrainingState(Breaks(3, fail))
+    message = r"does not hold a batch of 8: lower batch_size \(say, to 4\).* What was learnt before is kept"
+    with pytest.raises(OutOfMemory, match=message):
+        finish(train(state, schedule, digits, 10, **FAST))
+    assert state.iteration == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits a process's memory so")
+def test_a_real_lack_of_memory_is_told_as_one():
+    program = """
+import resource, torch
+from ddpm_core import NoiseSchedule, OutOfMemory, TrainingState, UNet, cosine_betas, train
+state, pictures = TrainingState(UNet(1, (8,))), torch.zeros(10, 1, 8, 8) - 1
+next(train(state, NoiseSchedule(cosine_betas(10)), pictures, 2, batch_size=8))
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 10**9, used + 10**9))
+try:
+    next(train(state, NoiseSchedule(cosine_betas(10)), pictures, 2, batch_size=10**7))
+except OutOfMemory as error:
+    print(state.iteration, error)
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.stdout.startswith("1 the memory of the device does not hold a batch of 10000000"), result.stderr
+
+
+def test_an_error_of_another_kind_is_not_taken_for_a_lack_of_memory(digits, schedule):
+    def fail(x_t):
+        raise RuntimeError("shapes do not fit")
+
+    with pytest.raises(RuntimeError, match=r"^shapes do not fit$"):
+        finish(train(TrainingState(Breaks(0, fail)), schedule, digits, 10, **FAST))

@@ -15,6 +15,7 @@ from ddpm_core.data.digit_scenes import (
 from ddpm_core.data.digits import load_digits
 from ddpm_core.data.emoji import EmojiDataset
 from ddpm_core.data.files import DataUnavailable
+from ddpm_core.data.shards import PictureTextShards, write_shards
 from ddpm_core.data.torchvision_sets import load_torchvision
 
 OFFLINE_DATA_SETS = ("digits",)
@@ -27,6 +28,7 @@ __all__ = [
     "DataUnavailable",
     "DigitScenes",
     "EmojiDataset",
+    "PictureTextShards",
     "all_scenes",
     "caption_of",
     "draw_scenes",
@@ -37,6 +39,7 @@ __all__ = [
     "load_digits",
     "load_pictures",
     "load_torchvision",
+    "write_shards",
 ]
 
 

@@ -1,0 +1,97 @@
+"""One training in several processes, on one machine or many: each computes its share of every batch.
+
+torchrun starts the processes ("ranks"). All of them go through the same iterations with the same random numbers; only
+the calls of the network are shared out. So the maths of training need not know, and its losses are those of a single
+process.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+SECONDS_TO_WAIT = 600  # for another process, before it is taken for dead
+
+
+class RankLost(RuntimeError):
+    """Another process of the same training has ended or does not answer."""
+
+
+def num_ranks() -> int:
+    """How many processes train together; 1 where nobody called join_ranks."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """The number of this process, from 0. Only 0 writes files and speaks."""
+    return dist.get_rank() if num_ranks() > 1 else 0
+
+
+@contextmanager
+def join_ranks(device: torch.device) -> Iterator[torch.device]:
+    """Joins the other processes that torchrun started, and yields this one's device; alone, it does nothing.
+
+    Raises ValueError where there are more processes than devices, and RankLost where another process dies.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        yield device
+        return
+    if device.type == "cuda":
+        local_rank = int(os.environ["LOCAL_RANK"])
+        if local_rank >= torch.cuda.device_count():
+            raise ValueError(
+                f"there are more processes than devices: say --nproc-per-node {torch.cuda.device_count()}, or fewer"
+            )
+        device = torch.device("cuda", local_rank)
+        torch.cuda.set_device(device)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=timedelta(seconds=SECONDS_TO_WAIT))
+    try:
+        yield device
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "Gloo", "NCCL", "DDP")):
+            raise RankLost(
+                "another process of this training has ended or does not answer, so this one ends too. What is in the "
+                "checkpoint is safe: the same command with --resume goes on (torchrun --max-restarts does so itself)"
+            ) from error
+        raise
+    finally:
+        dist.destroy_process_group()
+
+
+def share_out(model: nn.Module) -> Callable[..., Tensor]:
+    """model(x_t, t, ...) computed by all processes, each on its rows of the batch; model itself where there is one.
+
+    Every process gets the whole answer. Gradients become the same in all of them, those of the whole batch.
+    """
+    if num_ranks() == 1:
+        return model
+    # Its broadcast makes all processes start from the weights of rank 0.
+    parallel = DistributedDataParallel(model)
+
+    def shared_model(*batch: Tensor) -> Tensor:
+        answer = parallel(*(rows.chunk(num_ranks())[rank()] for rows in batch))
+        # DistributedDataParallel divides the sum of all gradients by the number of processes, as if each had a loss of
+        # its own. Here all have the same one, of the whole batch, and each its own part of the gradient.
+        answer.register_hook(lambda gradient: gradient * num_ranks())
+        parts = _from_all_ranks(answer.detach())
+        parts[rank()] = answer
+        return torch.cat(parts)
+
+    return shared_model
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """The rows (B / ranks, ...) of all processes, (B, ...), in the order of the ranks."""
+    return rows if num_ranks() == 1 else torch.cat(_from_all_ranks(rows))
+
+
+def _from_all_ranks(rows: Tensor) -> list[Tensor]:
+    parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(num_ranks())]
+    dist.all_gather(parts, rows.contiguous())
+    return parts

@@ -1,0 +1,155 @@
+"""What a training run is made of, from the settings that were asked for or from the run that goes on."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ddpm_core.checkpoint import Checkpoint
+from ddpm_core.data import PictureTextShards, load_pictures
+from ddpm_core.distributed import num_ranks, rank
+from ddpm_core.presets import PRESETS, Preset, data_checksum
+from ddpm_core.schedule import NoiseSchedule, cosine_betas
+from ddpm_core.text import TextEncoder, Tokenizer
+from ddpm_core.text_to_image import TextToImage
+from ddpm_core.training import Batches
+from ddpm_core.unet import UNet
+
+
+@dataclass
+class Job:
+    """What a run is made of."""
+
+    model: nn.Module
+    schedule: NoiseSchedule
+    data: Tensor | Callable[[int], Batches]  # as train takes it
+    options: dict  # of train
+    num_iterations: int
+    notes: dict  # kept in the checkpoint: a run is resumed with these settings
+    recipe: Preset | None = None
+    skipped: Counter = field(default_factory=Counter)  # samples of the data that were no use
+
+    def example(self, device: torch.device) -> list[Tensor]:
+        """Such input as the model gets in training."""
+        B = self.options["batch_size"] // num_ranks()
+        x_t = torch.zeros(B, *self.notes["picture_size"], device=device)
+        null_cond = self.options.get("null_cond")
+        cond = [] if null_cond is None else [null_cond.to(device).expand(B, -1)]
+        return [x_t, torch.zeros(B, dtype=torch.long, device=device), *cond]
+
+
+def preset_job(preset: str | None, settings: dict, saved: Checkpoint | None) -> Job:
+    """A run by one of the course's own recipes.
+
+    settings: what was asked for, by name; None where nothing was
+    saved:    the run that goes on; settings must not contradict it (ValueError)
+    """
+    if saved and preset and preset != saved.notes.get("preset"):
+        made_by = f"--preset {saved.notes['preset']}" if "preset" in saved.notes else "no preset"
+        raise ValueError(f"--preset {preset} cannot go on with this checkpoint, which was made by {made_by}")
+    name = preset or saved.notes["preset"]
+    recipe = PRESETS[name]
+    decided = [name for name, value in settings.items() if value is not None and name not in ("seed", "precision")]
+    if decided:
+        raise ValueError(f"a preset decides this itself: leave out {', '.join(map(_option, decided))}")
+    notes = _agreed(settings, saved)
+    pictures, captions = recipe.load()
+    notes |= dict(preset=name, guidance_scale=recipe.guidance_scale, data_checksum=data_checksum(pictures, captions))
+    notes |= dict(picture_size=list(pictures.shape[1:]))
+    torch.manual_seed(notes["seed"])
+    model = recipe.new_model(pictures, captions)
+    options, num_iterations = recipe.train_options(model, captions), notes.get("num_iterations", recipe.num_iterations)
+    return Job(model, recipe.new_schedule(), _as_bytes(pictures), options, num_iterations, notes, recipe)
+
+
+def job_of(settings: dict, saved: Checkpoint | None) -> Job:
+    """A run on a data set by name, or on pictures with captions in tar files. settings and saved: as preset_job's."""
+    notes = _agreed(settings, saved)
+    notes.setdefault("data", "digits")
+    notes.setdefault("batch_size", 128)
+    notes.setdefault("learning_rate", 3e-3)
+    timesteps, channels = notes.pop("timesteps", 200), notes.pop("channels", None)
+    picture_size = notes.pop("picture_size", None)
+    options = dict(batch_size=notes["batch_size"], learning_rate=notes["learning_rate"])
+    schedule = saved.schedule if saved else NoiseSchedule(cosine_betas(timesteps))
+    num_iterations = notes.get("num_iterations", 850)
+    torch.manual_seed(notes["seed"])
+    if ".tar" in notes["data"] or any(Path(notes["data"]).glob("*.tar")):
+        size = picture_size[1] if isinstance(picture_size, list) else picture_size or 32
+        notes |= dict(picture_size=[3, size, size], processes=num_ranks(), guidance_scale=3.0)
+        shards = _open_shards(notes)
+        model = _captioned_model(shards, _widths(channels, size)) if saved is None else _same_again(saved.model)
+        options |= dict(null_cond=model.null_cond)
+
+        def data(start: int) -> Batches:
+            for pictures, captions in shards.batches(start):
+                yield pictures, model.tokenizer(captions)
+
+        return Job(model, schedule, data, options, num_iterations, notes, skipped=shards.skipped)
+    if isinstance(picture_size, int):
+        raise ValueError("--picture-size is for pictures from tar files: a data set has its own")
+    pictures, _ = load_pictures(notes["data"])
+    notes |= dict(picture_size=list(pictures.shape[1:]))
+    new = dict(in_channels=pictures.shape[1], channels=_widths(channels, pictures.shape[2]))
+    model = UNet(**(saved.model.config if saved else new))
+    return Job(model, schedule, _as_bytes(pictures), options, num_iterations, notes)
+
+
+def _open_shards(notes: dict) -> PictureTextShards:
+    batch_size, processes = notes["batch_size"], notes["processes"]
+    if batch_size % processes:
+        raise ValueError(f"--batch-size must be a multiple of the {processes} processes; got {batch_size}")
+    size, share = notes["picture_size"][1], batch_size // processes
+    return PictureTextShards(notes["data"], size, share, notes["seed"], rank(), processes)
+
+
+def _agreed(settings: dict, saved: Checkpoint | None) -> dict:
+    """The settings that were given, or those of the run that goes on. Raises ValueError where the two contradict."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    if saved is None:
+        return dict(seed=0) | given
+    unet = saved.model.unet if isinstance(saved.model, TextToImage) else saved.model
+    begun = saved.notes | dict(timesteps=len(saved.schedule), channels=",".join(map(str, unet.config["channels"])))
+    if "picture_size" in given:
+        given["picture_size"] = [3, given["picture_size"], given["picture_size"]]
+    if "processes" in begun:  # each of them reads its own share of the tar files
+        given["processes"] = num_ranks()
+    others = [name for name in given if name in begun and begun[name] != given[name]]
+    if others:
+        was, is_now = (", ".join(f"{_option(name)} {of[name]}" for name in others) for of in (begun, given))
+        raise ValueError(f"this run was begun with {was}, and cannot go on with {is_now}: leave it out, or begin anew")
+    return {name: value for name, value in saved.notes.items() if name != "iterations"} | given
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}" if name != "processes" else "--nproc-per-node"
+
+
+def _captioned_model(shards: PictureTextShards, channels: tuple[int, ...]) -> TextToImage:
+    tokenizer = Tokenizer.from_captions(shards.captions())
+    unet = UNet(3, channels, context_dim=64, cross_attention_levels=(len(channels) - 1,))
+    return TextToImage(unet, TextEncoder(len(tokenizer), tokenizer.max_length, 64), tokenizer)
+
+
+def _same_again(model: TextToImage) -> TextToImage:
+    """A model of the same make, to be filled with the weights of the run."""
+    text_encoder = TextEncoder(**model.text_encoder.config)
+    return TextToImage(UNet(**model.unet.config), text_encoder, model.tokenizer)
+
+
+def _as_bytes(pictures: Tensor) -> Tensor:
+    """The pictures as uint8, a quarter of the memory, where that loses nothing."""
+    as_bytes = ((pictures + 1) * 127.5).round().to(torch.uint8)
+    return as_bytes if torch.equal(as_bytes.float() / 127.5 - 1, pictures) else pictures
+
+
+def _widths(channels: str | None, picture_size: int) -> tuple[int, ...]:
+    if channels is None:
+        return (32, 32) if picture_size <= 8 else (32, 64, 64)
+    try:
+        return tuple(int(width) for width in channels.split(","))
+    except ValueError:
+        raise ValueError(f"channels must be whole numbers with commas, such as 32,64; got {channels!r}") from None

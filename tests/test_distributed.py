@@ -1,0 +1,171 @@
+"""Several processes, started by torchrun as on a cluster, against one process."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ddpm_core import CheckpointError, load_checkpoint
+from ddpm_core.distributed import gather_rows, join_ranks, num_ranks, rank, share_out
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no gloo in every build")
+
+TINY = ["--iterations", "8", "--timesteps", "10", "--batch-size", "8", "--channels", "8", "--save-every", "2"]
+
+PROGRAM = """
+import json, sys, torch
+from ddpm_core import NoiseSchedule, TrainingState, UNet, cosine_betas, load_digits, train
+from ddpm_core import Tokenizer, TextEncoder, TextToImage
+from ddpm_core.distributed import join_ranks, num_ranks, rank
+
+def new_model(with_text):
+    if not with_text:
+        return UNet(1, (8, 16))
+    tokenizer = Tokenizer.from_captions(["a red seven", "blue"])
+    return TextToImage(UNet(1, (8, 16), context_dim=8), TextEncoder(len(tokenizer), tokenizer.max_length, 8), tokenizer)
+
+seen = {}
+with join_ranks(torch.device("cpu")):
+    pictures, schedule = load_digits()[0][:64], NoiseSchedule(cosine_betas(50))
+    for with_text in (False, True):
+        torch.manual_seed(rank())  # each starts from weights of its own: those of rank 0 must count
+        model = new_model(with_text)
+        options = dict(batch_size=16, warmup_iterations=3, min_snr_gamma=2.0)
+        if with_text:
+            captions = ["a red seven", "blue"] * 32
+            options |= dict(cond=model.tokenizer(captions), null_cond=model.null_cond, drop_probability=0.5)
+        state = TrainingState(model)
+        for num_iterations in (4, 8):  # a second call goes on
+            for _ in train(state, schedule, pictures, num_iterations, **options):
+                pass
+        weights = [weight.detach().double().sum().item() for weight in model.parameters()]
+        seen[str(with_text)] = dict(losses=state.losses, weights=weights)
+    seen["rank"], seen["ranks"] = rank(), num_ranks()
+with open(f"{sys.argv[1]}.{seen['rank']}.json", "w") as file:
+    json.dump(seen, file)
+"""
+
+
+def torchrun(*arguments: object, ranks: int = 2, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    command += [str(argument) for argument in arguments]
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "DDPM_PROFILE": "cpu"},
+        **options,
+    )
+
+
+def errors(result: subprocess.CompletedProcess) -> list[str]:
+    """What our own program said, of all that torchrun reports."""
+    return [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+
+
+def losses_in(path: Path) -> list[float]:
+    return load_checkpoint(path).training["losses"]
+
+
+@pytest.fixture
+def alone(tmp_path) -> list[float]:
+    """The losses of the same command in a single process."""
+    command = [sys.executable, "-m", "ddpm_core", "train", "alone.safetensors", *TINY]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, env=os.environ | {"DDPM_PROFILE": "cpu"})
+    return losses_in(tmp_path / "alone.safetensors")
+
+
+def test_two_processes_have_the_losses_and_the_weights_of_one(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    subprocess.run([sys.executable, program, "one"], cwd=tmp_path, check=True)
+    result = torchrun(program, "two", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    one, first, second = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("one.0", "two.0", "two.1"))
+    assert (one["ranks"], first["ranks"], first["rank"], second["rank"]) == (1, 2, 0, 1)
+    for with_text in ("False", "True"):
+        assert first[with_text]["losses"] == second[with_text]["losses"]
+        assert first[with_text]["losses"] == pytest.approx(one[with_text]["losses"], rel=1e-4)
+        # Adam divides each gradient by its own size, and with it the rounding of gradients that are nearly 0.
+        assert first[with_text]["weights"] == pytest.approx(one[with_text]["weights"], abs=0.02)
+        assert len(set(one[with_text]["losses"])) == 8
+
+
+def test_the_command_line_trains_in_two_processes_and_one_of_them_writes(tmp_path, alone):
+    result = torchrun("-m", "ddpm_core", "train", "two.safetensors", *TINY, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert losses_in(tmp_path / "two.safetensors") == pytest.approx(alone, rel=1e-4)
+    assert result.stdout.count("two.safetensors holds iteration 8.") == 1
+    written = {path.name.replace("two", "*") for path in tmp_path.glob("*two*")}
+    assert written == {path.name.replace("alone", "*") for path in tmp_path.glob("*alone*")}
+
+
+DIES = """
+import os, signal, sys
+from ddpm_core import __main__
+train_steps = __main__.train_steps
+
+def dies(*arguments, **options):
+    for state in train_steps(*arguments, **options):
+        yield state
+        if state.iteration == 5 and os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+__main__.train_steps = dies
+__main__.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("restarts", [0, 1])
+def test_a_process_that_dies_ends_the_job_in_words_or_torchrun_starts_it_again(tmp_path, alone, restarts):
+    program = tmp_path / "program.py"
+    program.write_text(DIES)
+    result = torchrun(f"--max-restarts={restarts}", program, "train", "dead.safetensors", *TINY, cwd=tmp_path)
+    if restarts:
+        assert result.returncode == 0, result.stderr
+        assert losses_in(tmp_path / "dead.safetensors") == pytest.approx(alone, rel=1e-4)
+    else:
+        assert result.returncode != 0
+        assert losses_in(tmp_path / "dead.safetensors") == pytest.approx(alone[:4], rel=1e-4)
+        assert all("another process of this training has ended" in line for line in errors(result))
+        assert "Signal 9 (SIGKILL)" in result.stderr  # torchrun's own report names the one that died
+
+
+@pytest.mark.parametrize(
+    "options, ranks, message",
+    [
+        (["--batch-size", "7"], 2, "batch_size must be a multiple of the 2 processes that share each batch; got 7"),
+        (["--batch-size", "1"], 2, "batch_size must be a multiple of the 2 processes that share each batch; got 1"),
+    ],
+)
+def test_a_batch_that_cannot_be_shared_is_one_sentence_before_any_work(tmp_path, options, ranks, message):
+    result = torchrun("-m", "ddpm_core", "train", "new.safetensors", *TINY, *options, ranks=ranks, cwd=tmp_path)
+    assert result.returncode != 0
+    assert errors(result) == [f"Error: {message}"]
+    assert not (tmp_path / "new.safetensors").exists()
+
+
+def test_more_processes_than_pictures_are_refused(digits, schedule, monkeypatch):
+    from ddpm_core import TrainingState, UNet, train, training
+
+    monkeypatch.setattr(training, "num_ranks", lambda: 4)
+    with pytest.raises(ValueError, match="3 pictures are too few for 4 processes: start fewer"):
+        next(train(TrainingState(UNet(1, (8,))), schedule, digits[:3], 1, batch_size=4))
+
+
+def test_alone_there_is_nothing_to_join_or_to_share(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with join_ranks(torch.device("cpu")) as device:
+        assert (device, rank(), num_ranks()) == (torch.device("cpu"), 0, 1)
+    model, rows = torch.nn.Linear(2, 2), torch.ones(3, 2)
+    assert share_out(model) is model and gather_rows(rows) is rows
+
+
+def test_an_error_of_another_kind_passes_through():
+    with pytest.raises(CheckpointError, match="damaged"), join_ranks(torch.device("cpu")):
+        raise CheckpointError("damaged")
