@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from ddpm_core.errors import describe
@@ -164,11 +164,12 @@ def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> 
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, unfinished, metadata)
-        with unfinished.open("rb") as file:
+        with unfinished.open("xb") as file:
+            file.write(save(tensors, metadata))
+            file.flush()
             os.fsync(file.fileno())  # on the disk before it takes the old one's place, should the power fail
         os.replace(unfinished, path)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise OSError(f"{path} could not be written, and what was there is untouched: {error}") from error
     finally:
         unfinished.unlink(missing_ok=True)

@@ -21,9 +21,9 @@ from ddpm_core.training import TrainingState
 class RunFiles:
     """What belongs to the run that writes a checkpoint, here digits.safetensors, in the same folder.
 
-    digits.1.safetensors: the checkpoint before it; .2 the one before that, and so on, as many as keep says
-    digits.csv:           iteration, loss, learning rate, as far as the checkpoint
-    digits.tensorboard/:  the same for TensorBoard, where it is asked for
+    digits.older1.safetensors: the checkpoint before it; older2 the one before that, and so on, as many as keep says
+    digits.csv:                iteration, loss, learning rate, as far as the checkpoint
+    digits.tensorboard/:       the same for TensorBoard, where it is asked for
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class RunFiles:
         tensorboard: bool = False,
     ):
         self.checkpoint, self.learning_rate = checkpoint, learning_rate
-        self.older = [checkpoint.with_suffix(f".{number}{checkpoint.suffix}") for number in range(1, keep + 1)]
+        self.older = [checkpoint.with_suffix(f".older{number}{checkpoint.suffix}") for number in range(1, keep + 1)]
         self.history = checkpoint.with_suffix(".csv")
         self._tensorboard = _tensorboard_writer(checkpoint.with_suffix(".tensorboard")) if tensorboard else None
         self._rows_written: int | None = None  # None: nothing yet, by this process
@@ -48,11 +48,13 @@ class RunFiles:
     def _rotate(self) -> None:
         if not self.older or not self.checkpoint.exists():
             return
+        if self.older[0].exists() and self.older[0].samefile(self.checkpoint):
+            return  # a process that was killed has done this, and then written nothing
         for newer, older in reversed(list(zip(self.older, self.older[1:], strict=False))):
             if newer.exists():
                 os.replace(newer, older)
         # A second name for the checkpoint, which so is never missing; a copy where the file system has no such thing.
-        second = self.checkpoint.with_name(f"{self.checkpoint.name}.{os.getpid()}.tmp")
+        second = self.checkpoint.with_name(f"{self.older[0].name}.{os.getpid()}.tmp")
         try:
             os.link(self.checkpoint, second)
         except OSError:
@@ -86,7 +88,7 @@ def newest_checkpoint(path: Path) -> tuple[Checkpoint, str | None]:
     try:
         return load_checkpoint(path), None
     except (FileNotFoundError, CheckpointError) as error:
-        for older in sorted(path.parent.glob(f"{path.stem}.[0-9]*{path.suffix}")):
+        for older in sorted(path.parent.glob(f"{path.stem}.older*{path.suffix}")):
             try:
                 return load_checkpoint(older), f"{error}. Going on from the one before it, {older}."
             except CheckpointError:
@@ -113,8 +115,9 @@ def only_training(checkpoint: Path) -> Iterator[None]:
     except OSError as error:
         raise ValueError(f"{checkpoint} cannot be written: {error.strerror} ({checkpoint.parent.resolve()})") from None
     try:
-        for unfinished in checkpoint.parent.glob(f"{checkpoint.stem}.*.tmp"):
-            unfinished.unlink()  # of a process that was killed while it wrote
+        for name in (checkpoint.name, f"{checkpoint.stem}.older*", f"{checkpoint.stem}.csv"):
+            for unfinished in checkpoint.parent.glob(f"{name}.*.tmp"):
+                unfinished.unlink()  # of a process that was killed while it wrote
         yield
     finally:
         if not checkpoint.exists():  # the run failed at once: it leaves nothing behind

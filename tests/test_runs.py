@@ -50,7 +50,7 @@ def iterations_in(path: Path) -> int:
 @pytest.mark.parametrize("keep", [0, 1, 3])
 def test_as_many_older_checkpoints_are_kept_as_asked(run, path, schedule, keep):
     save_at(run, files_of(path, keep=keep), schedule, 1, 2, 3, 4, 5)
-    kept = [path, *(path.with_suffix(f".{number}.safetensors") for number in range(1, keep + 1))]
+    kept = [path, *(path.with_suffix(f".older{number}.safetensors") for number in range(1, keep + 1))]
     assert [iterations_in(file) for file in kept] == [5, 4, 3, 2, 1][: keep + 1]
     assert set(path.parent.iterdir()) == {*kept, path.with_suffix(".csv")}
 
@@ -61,7 +61,17 @@ def test_a_file_system_without_second_names_gets_copies(run, path, schedule, mon
 
     monkeypatch.setattr(os, "link", refuse)
     save_at(run, files_of(path), schedule, 1, 2)
-    assert [iterations_in(file) for file in (path, path.with_suffix(".1.safetensors"))] == [2, 1]
+    assert [iterations_in(file) for file in (path, path.with_suffix(".older1.safetensors"))] == [2, 1]
+
+
+def test_a_process_that_was_killed_between_keeping_and_writing_does_not_cost_an_older_checkpoint(run, path, schedule):
+    files = files_of(path, keep=2)
+    save_at(run, files, schedule, 1, 2, 3)
+    for _ in range(3):  # each killed there
+        files._rotate()
+    save_at(run, files, schedule, 4)
+    kept = [path, path.with_suffix(".older1.safetensors"), path.with_suffix(".older2.safetensors")]
+    assert [iterations_in(file) for file in kept] == [4, 3, 2]
 
 
 def test_the_history_has_a_row_for_each_iteration_as_far_as_the_checkpoint(run, path, schedule):
@@ -108,7 +118,7 @@ def test_a_spoilt_checkpoint_gives_way_to_the_one_before_it(run, path, schedule)
     checkpoint, notice = newest_checkpoint(path)
     assert checkpoint.notes["iterations"] == 2
     assert "truncated, damaged" in notice and "Going on from the one before it, " in notice
-    path.with_suffix(".1.safetensors").write_bytes(b"")
+    path.with_suffix(".older1.safetensors").write_bytes(b"")
     path.unlink()
     assert newest_checkpoint(path)[0].notes["iterations"] == 1
 
