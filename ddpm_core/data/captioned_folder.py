@@ -82,7 +82,7 @@ def load_captioned_folder(folder: Path | str, size: int, progress: bool = True) 
             skipped[name] = "does not exist"
         else:
             try:
-                squares[name] = _read_square(root / name, size)
+                squares[name] = read_square(root / name, size)
             except Exception as error:  # from a damaged file, PIL's decoders raise nearly anything
                 skipped[name] = f"cannot be read: {getattr(error, 'strerror', None) or error or type(error).__name__}"
     samples = [(name, caption) for name, caption in samples if caption and name in squares]
@@ -176,7 +176,7 @@ def _captions_beside(root: Path, found: list[str], names: list[str]) -> tuple[li
     return samples, skipped
 
 
-def _read_square(path: Path, size: int) -> Tensor:
+def read_square(path: Path, size: int) -> Tensor:
     """The picture as uint8 (3, size, size)."""
     import numpy as np
     from PIL import Image, ImageOps, UnidentifiedImageError

@@ -24,12 +24,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from ddpm_core.data.captioned_folder import _read_square
+from ddpm_core.data.captioned_folder import read_square
 from ddpm_core.data.files import DataUnavailable
 from ddpm_core.errors import check_pictures, describe
 
 PICTURES = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP"}  # ending -> Pillow's name for it
 TARS = (".tar", ".tar.gz", ".tgz")
+BUFFERS = 20  # after this many times as many others as the buffer holds, a sample has left it, nearly surely (e^-20)
 
 
 def write_shards(
@@ -128,8 +129,8 @@ class PictureTextShards:
         """Pictures (batch_size, 3, picture_size, picture_size) float32 in [-1, 1] and captions, without end.
 
         start: the number of the first batch. It is the same, bit for bit, as if the batches before it had been read.
-        Epochs before it cost nothing where each shard is known (read to its end before: see checked.json), and the
-        rest is read without decoding; in shards that are not known yet each picture is decoded to see if it is bad.
+        That takes next to no time where the shards before it are known (read to their end before: checked.json). In
+        others, each picture is decoded again to see whether it is bad, so it takes as long as reading it all did.
 
         Raises ValueError for a start below 0, and DataUnavailable where no shard has a good sample.
         """
@@ -156,6 +157,12 @@ class PictureTextShards:
         to_pass = start * self.batch_size  # good samples that are not wanted again
         barren: set[str] = set()  # shards read since the last good sample
         pictures, captions, skipped = [], [], Counter()
+
+        def samples(shard: _Shard) -> Iterator[_Sample]:
+            # Far before the first sample that is wanted, it only matters how many there are.
+            is_far = shard.is_known and to_pass > shard.num_good + BUFFERS * self.shuffle_buffer
+            return shard.places() if is_far else shard.samples()
+
         for epoch in itertools.count():
             shards = self._shards_of(epoch, stream, num_streams)
             num_good = sum(shard.num_good for shard in shards) if all(shard.is_known for shard in shards) else 0
@@ -164,8 +171,13 @@ class PictureTextShards:
                 skipped.update(reason for shard in shards for reason in shard.bad.values())
                 continue
             is_barren = True
-            for sample in self._shuffled(shards, f"{self.seed} {epoch} {stream}"):
+            in_order = itertools.chain.from_iterable(map(samples, shards))
+            rng, size = random.Random(f"{self.seed} {epoch} {stream}"), self.shuffle_buffer
+            for sample in _webdataset().shuffle(size, initial=size, rng=rng)(in_order):
                 pixels, reason = None, sample.reason or sample.shard.bad.get(sample.position)
+                if sample.picture is None and not reason and not to_pass:
+                    sample = sample.shard.sample(sample.position)
+                    reason = sample.reason
                 if not reason and (not to_pass or not sample.shard.is_known):
                     pixels, reason = _decode(sample.picture, self.picture_size)
                 sample.shard.judge(sample, reason)
@@ -196,11 +208,6 @@ class PictureTextShards:
                 self._shards[path] = _Shard(path)
         return [self._shards[path] for path in mine]
 
-    def _shuffled(self, shards: list["_Shard"], seed: str) -> Iterator["_Sample"]:
-        in_order = itertools.chain.from_iterable(shard.samples() for shard in shards)
-        size = self.shuffle_buffer
-        return _webdataset().shuffle(size, initial=size, rng=random.Random(seed))(in_order)
-
 
 class _Batches(IterableDataset):
     """What a DataLoader reads, in one process or in several: workers w, w + 1... take turns, as streams do."""
@@ -224,7 +231,7 @@ class _Sample:
 
     shard: "_Shard"
     position: int
-    picture: bytes
+    picture: bytes | None  # None: not read
     caption: str
     reason: str
 
@@ -271,6 +278,15 @@ class _Shard:
         if not self.is_known:
             self._num_samples = position
         yield last
+
+    def places(self) -> Iterator[_Sample]:
+        """Samples for those of a shard that is known, with nothing read."""
+        return (_Sample(self, position, None, "", "") for position in range(self._num_samples))
+
+    def sample(self, position: int) -> _Sample:
+        """The one at a position."""
+        missing = _Sample(self, position, b"", "", "unreadable shard")
+        return next((sample for sample in self.samples() if sample.position == position), missing)
 
     def judge(self, sample: _Sample, reason: str | None) -> None:
         """Notes what became of a sample; once it is all of them, in a file where that is possible."""
@@ -366,7 +382,7 @@ def _decode(picture: bytes, size: int) -> tuple[Tensor | None, str | None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return _read_square(io.BytesIO(picture), size), None
+            return read_square(io.BytesIO(picture), size), None
     except too_large:
         return None, "picture with too many pixels"
     except Exception:  # from a damaged file, PIL's decoders raise nearly anything

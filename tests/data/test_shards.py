@@ -1,0 +1,710 @@
+import io
+import itertools
+import json
+import os
+import pickle
+import subprocess
+import sys
+import tarfile
+from collections import Counter
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+import pytest
+import torch
+import webdataset
+
+from ddpm_core.data import DataUnavailable, EmojiDataset, load_captioned_folder
+from ddpm_core.data import shards as module
+from ddpm_core.data.shards import PictureTextShards, write_shards
+
+N = 96
+
+
+@pytest.fixture(scope="module")
+def emoji() -> tuple[torch.Tensor, list[str]]:
+    """The first N emoji, half of them with their Chinese names."""
+    data_set = EmojiDataset()
+    captions = data_set.captions["en"][: N // 2] + data_set.captions["zh"][N // 2 : N]
+    return data_set.pictures[:N], captions
+
+
+@pytest.fixture
+def packed(emoji, tmp_path):
+    """A folder with the N emoji in 8 shards of 12."""
+    write_shards(tmp_path / "shards", *emoji, samples_per_shard=12)
+    return tmp_path / "shards"
+
+
+def take(number: int, shards: PictureTextShards, start: int = 0) -> list:
+    return list(itertools.islice(shards.batches(start), number))
+
+
+def captions_of(batches: list) -> list[str]:
+    return [caption for _, captions in batches for caption in captions]
+
+
+def equal(batches: list, others: list) -> bool:
+    return len(batches) == len(others) and all(
+        torch.equal(a[0], b[0]) and a[1] == b[1] for a, b in zip(batches, others, strict=True)
+    )
+
+
+def encoded(picture: PIL.Image.Image, image_format: str = "PNG", **options) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, image_format, **options)
+    return file.getvalue()
+
+
+def square(value: int = 0, size: int = 8) -> bytes:
+    return encoded(PIL.Image.new("RGB", (size, size), (value, value, value)))
+
+
+def pack(path, files: dict[str, bytes]):
+    """A tar as GNU's or img2dataset's, without our own code."""
+    with tarfile.open(path, "w") as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return path
+
+
+def good(number: int, first: int = 0) -> dict[str, bytes]:
+    """Files of samples whose captions are their numbers."""
+    return {
+        f"{i:04d}.{ending}": content
+        for i in range(first, first + number)
+        for ending, content in (("png", square(i)), ("txt", str(i).encode()))
+    }
+
+
+BAD = {  # reason -> the files of a sample
+    "undecodable picture": {"x.png": b"no picture", "x.txt": b"a text"},
+    "no picture": {"x.txt": b"a text"},
+    "no caption": {"x.png": square()},
+    "empty caption": {"x.png": square(), "x.txt": b" \n"},
+    "caption not UTF-8": {"x.png": square(), "x.txt": b"caf\xe9"},
+    "bad JSON": {"x.png": square(), "x.json": b'{"caption": '},
+}
+
+
+@pytest.fixture
+def spoilt(emoji, tmp_path):
+    """4 shards of 12 to 18 samples, some of them bad in every way, and a shard that is cut off."""
+    folder = tmp_path / "spoilt"
+    folder.mkdir()
+    for number in range(4):
+        files = good(12, first=100 * number)
+        for i, sample in enumerate([*BAD.values()] * (number % 2 + 1)):
+            files |= {name.replace("x.", f"{100 * number + 50 + i:04d}."): content for name, content in sample.items()}
+        files = dict(sorted(files.items(), key=lambda file: hash_of(file[0].split(".")[0])))  # mixed, samples whole
+        pack(folder / f"{number}.tar", files)
+    cut = folder / "2.tar"
+    cut.write_bytes(cut.read_bytes()[:16_000])
+    return folder
+
+
+def hash_of(key: str) -> tuple[int, str]:
+    return (int(key) * 7919) % 101, key
+
+
+# Writing
+
+
+def test_png_shards_give_the_same_pictures_and_captions_back_exactly(emoji, packed):
+    ((pictures, captions),) = take(1, PictureTextShards([packed], 32, N, shuffle_buffer=0))
+    order = [captions.index(caption) for caption in emoji[1]]
+    assert torch.equal(pictures[order], emoji[0]) and pictures.dtype == torch.float32
+
+
+@pytest.mark.parametrize("image_format, mode", [("png", "PNG"), ("jpg", "JPEG"), ("jpeg", "JPEG"), ("webp", "WEBP")])
+def test_webdataset_alone_reads_what_we_write(image_format, mode, emoji, tmp_path):
+    (path,) = write_shards(tmp_path, *emoji, image_format=image_format)
+    samples = list(webdataset.WebDataset(str(path), shardshuffle=False).decode("torchrgb"))
+    assert [sample["txt"] for sample in samples] == emoji[1]
+    assert [sample["json"]["caption"] for sample in samples] == emoji[1]
+    pictures = torch.stack([sample[image_format] for sample in samples]) * 2 - 1
+    assert (pictures - emoji[0]).abs().mean() < (1e-6 if image_format == "png" else 0.1)
+    with tarfile.open(path) as tar, PIL.Image.open(tar.extractfile(f"000000000.{image_format}")) as picture:
+        assert picture.format == mode
+    ((ours, _),) = take(1, PictureTextShards(path, 32, N, shuffle_buffer=0))
+    assert torch.allclose(ours, pictures, atol=1e-6)
+
+
+def test_names_are_those_of_img2dataset(emoji, tmp_path):
+    paths = write_shards(tmp_path, *emoji, samples_per_shard=40)
+    assert [path.name for path in paths] == ["00000.tar", "00001.tar", "00002.tar"]
+    with tarfile.open(paths[2]) as tar:
+        assert tar.getnames()[:4] == ["000020000.json", "000020000.png", "000020000.txt", "000020001.json"]
+        assert len(tar.getnames()) == 3 * 16
+        about = json.load(tar.extractfile("000020000.json"))
+    assert about == {"key": "000020000", "caption": emoji[1][80], "width": 32, "height": 32}
+
+
+def test_the_same_pictures_make_the_same_bytes(emoji, tmp_path):
+    first, second = (write_shards(tmp_path / name, *emoji)[0].read_bytes() for name in "ab")
+    assert first == second
+
+
+def test_a_shard_that_cannot_be_finished_is_not_there_and_an_older_one_stays(emoji, tmp_path, monkeypatch):
+    before = write_shards(tmp_path, *emoji, samples_per_shard=48)[1].read_bytes()
+    calls, save = itertools.count(), PIL.Image.Image.save
+
+    def full_disc(*args, **kwargs):
+        if next(calls) == 60:
+            raise OSError("no space left on device")
+        save(*args, **kwargs)
+
+    monkeypatch.setattr(PIL.Image.Image, "save", full_disc)
+    with pytest.raises(OSError, match="no space left"):
+        write_shards(tmp_path, emoji[0].neg(), emoji[1], samples_per_shard=48)
+    assert sorted(os.listdir(tmp_path)) == ["00000.tar", "00001.tar"]
+    assert (tmp_path / "00001.tar").read_bytes() == before
+
+
+def test_shards_are_not_written_between_others(emoji, tmp_path):
+    write_shards(tmp_path, *emoji, samples_per_shard=12)
+    write_shards(tmp_path, *emoji, samples_per_shard=12)  # over the old ones
+    with pytest.raises(FileExistsError, match=r"00002\.tar is already there"):
+        write_shards(tmp_path, *emoji, samples_per_shard=48)
+
+
+def wrong(pictures, captions, **options):
+    return lambda folder: write_shards(folder, pictures, captions, **options)
+
+
+PICTURE = torch.zeros(2, 3, 4, 4)
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (wrong(PICTURE, ["a"]), "2 and 1 captions"),
+        (wrong(PICTURE, "ab"), "captions must be a list of strings"),
+        (wrong(PICTURE, ["a", ""]), r"captions\[1\] is ''"),
+        (wrong(PICTURE, ["a", None]), r"captions\[1\] is None"),
+        (wrong(PICTURE, ["a", "b"], samples_per_shard=0), "samples_per_shard must be a whole number, 1 or more; got 0"),
+        (wrong(PICTURE, ["a", "b"], image_format="bmp"), "image_format must be one of png, jpg, jpeg, webp; got 'bmp'"),
+        (wrong(PICTURE[:, :1], ["a", "b"]), "3 colours"),
+        (wrong(PICTURE + 2, ["a", "b"]), r"pictures must lie in \[-1, 1\]"),
+        (wrong(PICTURE[:0], []), "pictures must be a tensor of pictures"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_anything_is(call, message, tmp_path):
+    with pytest.raises((ValueError, TypeError), match=message) as error:
+        call(tmp_path / "shards")
+    assert "\n" not in str(error.value) and not (tmp_path / "shards").exists()
+
+
+# Order
+
+
+@pytest.mark.parametrize("num_ranks, num_workers", [(1, 0), (1, 2), (2, 0), (4, 0), (2, 2), (4, 2)])
+def test_ranks_and_workers_share_an_epoch_without_repeats_or_gaps(num_ranks, num_workers, emoji, packed):
+    ranks = [PictureTextShards(packed, 32, 1, 0, rank, num_ranks, num_workers) for rank in range(num_ranks)]
+    read = [captions_of(take(3 * N // num_ranks, rank)) for rank in ranks]
+    for epoch in range(3):
+        share = slice(epoch * N // num_ranks, (epoch + 1) * N // num_ranks)
+        assert sorted(caption for rank in read for caption in rank[share]) == sorted(emoji[1])
+
+
+@pytest.mark.parametrize("num_streams", [1, 2, 3, 5, 8])
+def test_the_shards_of_an_epoch_are_split_and_the_split_changes(num_streams, packed):
+    shards = PictureTextShards(packed, 32, 1)
+    numbers = Counter()
+    for epoch in range(8 * num_streams):
+        split = [[shard.path for shard in shards._shards_of(epoch, i, num_streams)] for i in range(num_streams)]
+        assert sorted(itertools.chain(*split)) == shards.shards
+        numbers.update({i: len(mine) for i, mine in enumerate(split)})
+    assert set(numbers.values()) == {64}  # so none runs ahead of the others for long
+    orders = {tuple(shard.path for shard in shards._shards_of(epoch, 0, 1)) for epoch in range(4)}
+    assert len(orders) == 4
+
+
+def test_three_ranks_with_shards_of_different_sizes_share_each_epoch(tmp_path):
+    for number, size in enumerate((1, 5, 2, 7)):
+        pack(tmp_path / f"{number}.tar", good(size, first=10 * number))
+    ranks = [PictureTextShards(tmp_path, 8, 1, rank=rank, num_ranks=3) for rank in range(3)]
+    read = []
+    for rank in ranks:
+        mine = sum(len(list(shard.samples())) for shard in rank._shards_of(0, rank.rank, 3))
+        read += captions_of(take(mine, rank))
+    assert sorted(map(int, read)) == [0, 10, 11, 12, 13, 14, 20, 21, 30, 31, 32, 33, 34, 35, 36]
+
+
+def test_the_last_samples_of_an_epoch_share_a_batch_with_the_first_of_the_next(emoji, packed):
+    batches = take(9, PictureTextShards(packed, 32, 64))
+    assert {tuple(pictures.shape) for pictures, _ in batches} == {(64, 3, 32, 32)}
+    read = captions_of(batches)
+    assert all(sorted(read[i : i + N]) == sorted(emoji[1]) for i in range(0, 6 * N, N))
+
+
+def test_each_epoch_has_another_order_and_each_seed_too(packed):
+    epochs = [captions_of([batch]) for batch in take(4, PictureTextShards(packed, 32, N))]
+    epochs += [captions_of(take(1, PictureTextShards(packed, 32, N, seed=seed))) for seed in (1, 2)]
+    assert len({tuple(epoch) for epoch in epochs}) == 6
+
+
+def test_a_single_shard_is_shuffled_differently_by_each_seed_and_in_each_epoch(emoji, tmp_path):
+    (path,) = write_shards(tmp_path, *emoji)
+    orders = [captions for seed in range(3) for _, captions in take(3, PictureTextShards(path, 32, N, seed))]
+    assert len({tuple(order) for order in orders}) == 9
+
+
+def test_the_buffer_mixes_shards_and_without_it_each_is_read_in_order(emoji, packed):
+    in_order = captions_of(take(1, PictureTextShards(packed, 32, N, shuffle_buffer=0)))
+    numbers = [emoji[1].index(caption) for caption in in_order]
+    assert all(numbers[i : i + 12] == list(range(numbers[i], numbers[i] + 12)) for i in range(0, N, 12))
+    mixed = [emoji[1].index(caption) for caption in captions_of(take(1, PictureTextShards(packed, 32, N)))]
+    assert len({number // 12 for number in mixed[:12]}) > 3
+
+
+def test_pictures_keep_their_captions(emoji, packed):
+    for pictures, captions in take(5, PictureTextShards(packed, 32, 40, num_workers=2)):
+        assert torch.equal(pictures, emoji[0][[emoji[1].index(caption) for caption in captions]])
+
+
+# Going on
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_resumed_run_gets_the_same_batches_bad_samples_or_not(num_workers, known, spoilt, monkeypatch):
+    if not known:
+        monkeypatch.setattr(module._Shard, "_read_notes", lambda self: False)
+    make = lambda: PictureTextShards(spoilt, 8, 5, 3, num_workers=num_workers, shuffle_buffer=7)  # noqa: E731
+    whole = make()
+    batches = take(40, whole)
+    for start in (0, 1, 2, 3, 8, 9, 17, 38):
+        resumed = make()
+        assert equal(take(40 - start, resumed, start), batches[start:])
+        assert resumed.skipped == whole.skipped
+    assert whole.skipped["undecodable picture"] > 3 and whole.skipped["truncated shard"] > 3
+
+
+@pytest.mark.parametrize("num_ranks, num_workers", [(2, 0), (2, 2)])
+def test_a_rank_resumes_where_it_was(num_ranks, num_workers, spoilt):
+    for rank in range(num_ranks):
+        shards = PictureTextShards(spoilt, 8, 3, 0, rank, num_ranks, num_workers)
+        batches = take(20, shards)
+        assert equal(take(9, shards, 11), batches[11:])
+
+
+def test_a_run_that_is_interrupted_again_and_again_reads_what_an_unbroken_one_reads(spoilt):
+    unbroken = take(24, PictureTextShards(spoilt, 8, 5))
+    broken = [batch for k in range(0, 24, 3) for batch in take(3, PictureTextShards(spoilt, 8, 5), k)]
+    assert equal(broken, unbroken)
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """Counts the pictures that are decoded."""
+    numbers, decode = Counter(), module._decode
+
+    def counting(picture, size):
+        numbers["pictures"] += 1
+        return decode(picture, size)
+
+    monkeypatch.setattr(module, "_decode", counting)
+    return numbers
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """The paths of the shards that are read."""
+    paths, files = [], module._Shard._files
+
+    def counting(self, with_pictures):
+        paths.append(self.path)
+        return files(self, with_pictures)
+
+    monkeypatch.setattr(module._Shard, "_files", counting)
+    return paths
+
+
+@pytest.mark.parametrize("start, num_read", [(17, 3), (30, 4), (10_000, 4)])
+def test_known_shards_are_passed_over_without_decoding_and_nearly_without_reading(
+    start, num_read, packed, decoded, read
+):
+    expected = take(42, PictureTextShards(packed, 32, 5, shuffle_buffer=1))  # two epochs and more
+    decoded.clear(), read.clear()
+    batches = take(2, PictureTextShards(packed, 32, 5, shuffle_buffer=1), start)
+    assert decoded["pictures"] == 10 and len(read) == num_read
+    assert equal(batches, expected[start : start + 2]) or start > 40
+
+
+def test_known_epochs_are_passed_over_by_counting(packed, monkeypatch):
+    take(20, PictureTextShards(packed, 32, 5))
+    places, counted = module._Shard.places, []
+    monkeypatch.setattr(module._Shard, "places", lambda self: (counted.append(self.path), places(self))[1])
+    take(1, PictureTextShards(packed, 32, 5, shuffle_buffer=1), 17 + 20 * N)  # 17 is in an epoch, 20 N are whole ones
+    assert len(counted) == 5
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_sample_that_was_passed_over_and_is_wanted_after_all_is_read(num_workers, spoilt, read, monkeypatch):
+    make = lambda: PictureTextShards(spoilt, 8, 5, num_workers=num_workers, shuffle_buffer=16)  # noqa: E731
+    expected = take(30, make())
+    monkeypatch.setattr(module, "BUFFERS", -10)  # as if samples never stayed in the buffer
+    read.clear()
+    for start in (3, 4, 5, 6, 7, 13, 14):
+        assert equal(take(30 - start, make(), start), expected[start:])
+    assert num_workers or len(read) > 7 * 10
+
+
+def test_a_picture_that_is_known_to_be_bad_is_not_decoded_again(spoilt, decoded):
+    shards = PictureTextShards(spoilt, 8, 5)
+    take(9, shards)  # more than an epoch
+    decoded.clear()
+    take(20, shards)
+    assert decoded["pictures"] == 100
+
+
+def test_what_is_known_of_a_shard_is_forgotten_when_another_takes_its_place(tmp_path):
+    path = pack(tmp_path / "0.tar", good(3) | {"0009.png": b"no picture", "0009.txt": b"nine"})
+    take(4, PictureTextShards(path, 8, 3))
+    assert json.loads((tmp_path / "0.tar.checked.json").read_text())["bad"] == [[3, "undecodable picture"]]
+    size = path.stat().st_size
+    pack(path, good(3) | {"0009.png": square(9), "0009.txt": b"nine"})
+    assert path.stat().st_size == size
+    assert "nine" in captions_of(take(1, PictureTextShards(path, 8, 4)))
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b'"a"', b"{}", b"\xff", b'{"bytes": 1, "mtime_ns": 2}', None])
+def test_notes_that_are_not_ours_are_not_believed(content, tmp_path):
+    path = pack(tmp_path / "0.tar", good(3))
+    expected = take(5, PictureTextShards(path, 8, 2))
+    notes = tmp_path / "0.tar.checked.json"
+    if content is None:  # the right shard, and nonsense about it
+        content = json.dumps(json.loads(notes.read_text()) | {"bad": 7}).encode()
+    notes.write_bytes(content)
+    assert equal(take(5, PictureTextShards(path, 8, 2)), expected)
+
+
+def test_a_folder_that_cannot_be_written_costs_decoding_and_nothing_else(spoilt, monkeypatch):
+    expected = take(20, PictureTextShards(spoilt, 8, 5))
+    for notes in spoilt.glob("*.json"):
+        notes.unlink()
+
+    def read_only(path):
+        raise PermissionError(f"{path}: read-only file system")
+
+    monkeypatch.setattr(module, "_appearing_whole", read_only)
+    assert equal(take(10, PictureTextShards(spoilt, 8, 5), 10), expected[10:])
+    assert not list(spoilt.glob("*.json*"))
+
+
+def test_two_iterations_at_once_do_not_disturb_each_other(spoilt):
+    expected = take(20, PictureTextShards(spoilt, 8, 5))
+    for notes in spoilt.glob("*.json"):
+        notes.unlink()
+    shards = PictureTextShards(spoilt, 8, 5)
+    pairs = list(itertools.islice(zip(shards.batches(), shards.batches(2), strict=True), 18))
+    assert equal([first for first, _ in pairs], expected[:18]) and equal([second for _, second in pairs], expected[2:])
+
+
+def test_reading_leaves_the_random_numbers_of_training_alone(packed):
+    for num_workers in (0, 2):
+        torch.manual_seed(0)
+        before = torch.get_rng_state()
+        take(2, PictureTextShards(packed, 32, 4, num_workers=num_workers))
+        assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_workers_can_be_started_anew_as_macos_and_windows_do(packed):
+    stream = pickle.loads(pickle.dumps(module._Batches(PictureTextShards(packed, 32, 4), 0)))
+    assert next(iter(stream))[0].shape == (4, 3, 32, 32)
+
+
+# Bad samples
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("reason", BAD)
+def test_a_bad_sample_is_skipped_and_counted_under_its_reason(reason, num_workers, tmp_path):
+    for number in range(2):
+        pack(tmp_path / f"{number}.tar", good(1) | BAD[reason] | good(2, first=1))
+    shards = PictureTextShards(tmp_path, 8, 3, num_workers=num_workers, shuffle_buffer=0)
+    assert captions_of(take(2, shards)) == ["0", "1", "2"] * 2
+    assert shards.skipped == {reason: 2}
+
+
+@pytest.mark.parametrize(
+    "files, reason",
+    [
+        ({"x.png": square(), "x.json": b"[1]"}, "bad JSON"),
+        ({"x.png": square(), "x.json": b'{"caption": 7}'}, "bad JSON"),
+        ({"x.png": square(), "x.json": b"[" * 100_000}, "bad JSON"),
+        ({"x.png": square(), "x.json": b'{"caption": null}'}, "no caption"),
+        ({"x.png": square(), "x.json": b'{"url": "cat"}'}, "no caption"),
+        ({"x.png": square(), "x.json": b'{"caption": "  "}'}, "empty caption"),
+        ({"x.png": square(), "x.json": b'{"caption": "\\ud83d"}'}, "caption not UTF-8"),
+        ({"x.png": square(), "x.json": b'{"caption": "\xff"}'}, "caption not UTF-8"),
+        ({"x.gif": square(), "x.txt": b"a"}, "no picture"),
+        ({"x.png": b"", "x.txt": b"a"}, "undecodable picture"),
+        ({"x.png": square(7, 64)[:-40], "x.txt": b"a"}, "undecodable picture"),
+        ({"x.jpg": encoded(PIL.Image.new("RGB", (64, 64)), "JPEG")[:-300], "x.txt": b"a"}, "undecodable picture"),
+        ({"x.png": b"%!PS-Adobe-3.0 EPSF-3.0", "x.txt": b"a"}, "undecodable picture"),
+    ],
+)
+def test_other_ways_to_be_bad_have_the_same_reasons(files, reason, tmp_path):
+    shards = PictureTextShards(pack(tmp_path / "0.tar", good(1) | files | good(1, first=1)), 8, 2)
+    assert sorted(captions_of(take(1, shards))) == ["0", "1"] and shards.skipped == {reason: 1}
+
+
+@pytest.mark.parametrize("size", [10, 12])  # above the limit Pillow warns, above twice the limit it refuses
+def test_a_picture_with_too_many_pixels_is_skipped(size, tmp_path, monkeypatch, recwarn):
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 70)
+    path = pack(tmp_path / "0.tar", {"x.png": square(0, size), "x.txt": b"large"} | good(2))
+    shards = PictureTextShards(path, 8, 2, shuffle_buffer=0)
+    assert captions_of(take(1, shards)) == ["0", "1"]
+    assert shards.skipped == {"picture with too many pixels": 1} and not recwarn
+
+
+def cuts() -> dict[str, int]:
+    """Where a shard of four samples can be cut: each file has a header of 512 bytes and a block of 512."""
+    return {
+        "in the header of a picture": 2 * 2048 + 100,
+        "between two samples": 2 * 2048,
+        "in a picture": 2 * 2048 + 540,
+        "after a picture": 2 * 2048 + 1024,
+        "in the header of a text": 2 * 2048 + 1100,
+        "in a text": 2 * 2048 + 1536,
+        "after the last": 4 * 2048,
+    }
+
+
+@pytest.mark.parametrize("where", cuts())
+def test_the_good_samples_of_a_shard_that_is_cut_off_are_used_and_the_rest_counts_once(where, tmp_path):
+    path = pack(tmp_path / "0.tar", good(4))
+    assert len(good(4)["0000.png"]) <= 512
+    path.write_bytes(path.read_bytes()[: cuts()[where]])
+    left = 4 if where == "after the last" else 2
+    shards = PictureTextShards(path, 8, left, shuffle_buffer=0)
+    assert captions_of(take(1, shards)) == [str(i) for i in range(left)]
+    next(shards.batches(1))
+    assert set(shards.skipped) == {"truncated shard"}
+
+
+def test_a_header_that_is_damaged_in_the_middle_of_a_shard_does_not_pass_for_its_end(tmp_path):
+    path = pack(tmp_path / "0.tar", good(4))
+    content = bytearray(path.read_bytes())
+    content[2 * 2048 : 2 * 2048 + 20] = b"?" * 20
+    path.write_bytes(content)
+    shards = PictureTextShards(path, 8, 4)
+    assert sorted(captions_of(take(1, shards))) == ["0", "0", "1", "1"]
+    assert set(shards.skipped) == {"truncated shard"}
+
+
+def test_a_shard_that_is_none_or_empty_is_counted(tmp_path):
+    (tmp_path / "0.tar").write_bytes(b"")
+    (tmp_path / "1.tar").write_bytes(b"this is no tar" * 1000)
+    pack(tmp_path / "2.tar", {})
+    pack(tmp_path / "3.tar", good(4))
+    shards = PictureTextShards(tmp_path, 8, 4)
+    assert sorted(captions_of(take(1, shards))) == ["0", "1", "2", "3"]
+    shards.skipped.clear()
+    take(1, shards, start=1)
+    assert shards.skipped.total() >= 3 and set(shards.skipped) == {"unreadable shard", "empty shard"}
+
+
+def test_a_shard_that_disappears_is_counted_and_used_again_when_it_is_back(tmp_path):
+    pack(tmp_path / "0.tar", good(4))
+    pack(tmp_path / "1.tar", good(4, first=4))
+    shards = PictureTextShards(tmp_path, 8, 4)
+    (tmp_path / "1.tar").rename(tmp_path / "away")
+    assert sorted(captions_of(take(1, shards))) == ["0", "1", "2", "3"]
+    next(shards.batches(1))
+    assert shards.skipped["unreadable shard"] >= 1
+    (tmp_path / "away").rename(tmp_path / "1.tar")
+    assert len(set(captions_of(take(2, shards)))) == 8
+
+
+def test_of_two_files_with_one_name_the_first_is_used(tmp_path):
+    path = pack(tmp_path / "0.tar", {"0.png": square(), "0.txt": b"first", "0.TXT": b"second"})
+    shards = PictureTextShards(path, 8, 2)
+    assert captions_of(take(1, shards)) == ["first", "first"] and not shards.skipped
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_shards_without_a_good_sample_are_an_error_that_counts_the_reasons(num_workers, tmp_path):
+    pack(tmp_path / "0.tar", {"x.png": b"", "x.txt": b"a", "y.txt": b"a", "z.txt": b"a"})
+    pack(tmp_path / "1.tar", {"x.png": square()})
+    shards = PictureTextShards(f"{tmp_path}/*.tar", 8, 1, num_workers=num_workers)
+    with pytest.raises(DataUnavailable) as error:
+        take(1, shards)
+    message = str(error.value)
+    assert message.startswith(f"{tmp_path}/*.tar has no sample that can be used in 2 shards, only: ")
+    assert all(f" x {reason}" in message for reason in ("no picture", "no caption", "undecodable picture"))
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("start", [0, 7])
+def test_a_worker_whose_own_shards_are_bad_goes_on_to_the_next_epoch(start, tmp_path):
+    pack(tmp_path / "0.tar", BAD["no caption"])
+    pack(tmp_path / "1.tar", good(4))
+    shards = PictureTextShards(tmp_path, 8, 4, num_workers=2)
+    assert [len(captions) for _, captions in take(6, shards, start)] == [4] * 6
+
+
+# Pictures and captions
+
+
+def ramp(mode: str, size: tuple[int, int] = (20, 12)) -> PIL.Image.Image:
+    values = np.linspace(0, 255, size[0] * size[1] * 3).reshape(size[1], size[0], 3).astype(np.uint8)
+    picture = PIL.Image.fromarray(values)
+    if mode in ("RGBA", "LA"):
+        picture.putalpha(PIL.Image.linear_gradient("L").resize(size))
+    return picture.convert(mode)
+
+
+@pytest.mark.parametrize(
+    "mode, ending, options",
+    [
+        ("L", "png", {}),
+        ("1", "png", {}),
+        ("P", "png", {}),
+        ("RGBA", "png", {}),
+        ("LA", "png", {}),
+        ("RGBA", "webp", {"lossless": True}),
+        ("RGB", "webp", {"lossless": True}),
+        ("CMYK", "jpg", {}),
+        ("L", "jpg", {}),
+        ("RGB", "jpeg", {}),
+    ],
+)
+def test_any_mode_becomes_rgb_on_white_cut_square_around_the_centre(mode, ending, options, tmp_path):
+    content = encoded(ramp(mode), module.PICTURES[ending], **options)
+    with PIL.Image.open(io.BytesIO(content)) as picture:
+        assert picture.mode == mode or mode in ("LA", "RGB")
+        whole = PIL.Image.new("RGBA", picture.size, "white")
+        whole.alpha_composite(picture.convert("RGBA"))
+    # By hand: the middle 12 x 12 of 20 x 12, made 6 x 6.
+    expected = whole.convert("RGB").resize((6, 6), PIL.Image.Resampling.LANCZOS, box=(4, 0, 16, 12))
+    ((pictures, _),) = take(
+        1, PictureTextShards(pack(tmp_path / "0.tar", {f"0.{ending}": content, "0.txt": b"a"}), 6, 1)
+    )
+    found = ((pictures[0] + 1) * 127.5).round().permute(1, 2, 0).numpy()
+    assert np.abs(found - np.asarray(expected, dtype=float)).max() <= 3
+    assert pictures.shape == (1, 3, 6, 6) and pictures.min() >= -1 and pictures.max() <= 1
+
+
+def test_pictures_are_those_that_a_folder_gives(tmp_path):
+    for i, size in enumerate(((30, 17), (17, 30), (5, 3))):
+        (tmp_path / f"{i}.png").write_bytes(encoded(ramp("RGBA", size)))
+        (tmp_path / f"{i}.txt").write_text(str(i))
+    expected = load_captioned_folder(tmp_path, 16, progress=False)
+    files = {path.name: path.read_bytes() for path in sorted(tmp_path.iterdir())}
+    ((pictures, captions),) = take(1, PictureTextShards(pack(tmp_path / "0.tar", files), 16, 3, shuffle_buffer=0))
+    assert torch.equal(pictures, expected.pictures) and captions == expected.captions
+
+
+def test_the_caption_is_the_text_or_else_the_one_in_the_json(tmp_path):
+    files = {
+        "a/0.PNG": square(),
+        "a/0.TXT": "\ufeff 红苹果 \n".encode(),
+        "a/0.json": b'{"caption": "another"}',
+        "a/1.jpg": encoded(PIL.Image.new("RGB", (8, 8)), "JPEG"),
+        "a/1.json": '{"caption": "a café", "url": "https://example.org"}'.encode(),
+    }
+    shards = PictureTextShards(pack(tmp_path / "0.tar", files), 8, 2, shuffle_buffer=0)
+    assert captions_of(take(1, shards)) == ["红苹果", "a café"] == list(shards.captions())
+
+
+def test_captions_are_read_without_reading_a_picture(emoji, spoilt, packed, decoded, monkeypatch):
+    extracted, extract = [], tarfile.TarFile.extractfile
+    monkeypatch.setattr(
+        tarfile.TarFile, "extractfile", lambda *args: (extracted.append(args[1].name), extract(*args))[1]
+    )
+    shards = PictureTextShards(packed, 32, 4)
+    assert list(shards.captions()) == emoji[1]
+    assert {name.split(".")[1] for name in extracted} == {"txt", "json"}
+    assert len(list(PictureTextShards(spoilt, 8, 1).captions())) > 36
+    assert not decoded and not shards.skipped and not list(packed.glob("*.json"))
+
+
+# Which shards
+
+
+def test_shards_are_named_by_braces_stars_a_folder_a_path_or_a_list(packed, monkeypatch):
+    names = [str(packed / f"0000{i}.tar") for i in range(8)]
+    (packed / "00000_stats.json").write_text("{}")  # as img2dataset leaves them
+    (packed / "00000.parquet").write_bytes(b"PAR1")
+    for pattern in (
+        packed,
+        str(packed),
+        f"{packed}/*",
+        f"{packed}/0000?.tar",
+        f"{packed}/{{00000..00007}}.tar",
+        f"{packed}/{{00000..00003}}.tar",
+        names,
+        [packed / "00000.tar", f"{packed}/0000[1-6].tar", packed],
+        packed / "00003.tar",
+    ):
+        found = PictureTextShards(pattern, 32, 1).shards
+        assert found == {8: names, 4: names[:4], 1: names[3:4]}[len(found)]
+    monkeypatch.setenv("HOME", str(packed.parent))
+    assert PictureTextShards("~/shards", 32, 1).shards == names
+
+
+@pytest.mark.parametrize(
+    "pattern, message",
+    [
+        ("{folder}/x*.tar", r"no shard matches x\*\.tar in {folder}"),
+        ("{folder}/0000{{6..9}}.tar", r"there is no shard {folder}/00008\.tar, the first of 4"),
+        ("{folder}/x.tar", r"there is no shard {folder}/x\.tar$"),
+        ("{folder}/empty", r"the folder {folder}/empty has no shards"),
+        (["{folder}/00000.tar", "{folder}/x.tar"], r"there is no shard {folder}/x\.tar"),
+    ],
+)
+def test_shards_that_are_not_there_are_named(pattern, message, packed):
+    (packed / "empty").mkdir()
+    fill = lambda text: text.format(folder=packed)  # noqa: E731
+    with pytest.raises(DataUnavailable, match=fill(message)):
+        PictureTextShards(fill(pattern) if isinstance(pattern, str) else [fill(path) for path in pattern], 32, 1)
+
+
+@pytest.mark.parametrize("pattern, error", [(7, TypeError), ([7], TypeError), (None, TypeError), ([], ValueError)])
+def test_a_pattern_that_is_none_is_refused(pattern, error):
+    with pytest.raises(error, match="pattern must"):
+        PictureTextShards(pattern, 32, 1)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, None, "2"])
+@pytest.mark.parametrize("name", ["batch_size", "picture_size", "num_ranks", "rank", "num_workers", "seed", "start"])
+def test_numbers_out_of_range_are_refused_by_name(name, value, packed):
+    if value == 0 and name in ("rank", "num_workers", "seed", "start") and value is not True:
+        return
+    with pytest.raises(ValueError, match=rf"{name} must be a whole number, [01] or more; got {value!r}"):
+        if name == "start":
+            take(1, PictureTextShards(packed, 32, 4), value)
+        else:
+            PictureTextShards(packed, **(dict(picture_size=32, batch_size=4) | {name: value}))
+
+
+def test_a_rank_beyond_the_last_is_refused(packed):
+    with pytest.raises(ValueError, match="rank counts from 0 and must be less than num_ranks, 2; got 2"):
+        PictureTextShards(packed, 32, 1, rank=2, num_ranks=2)
+
+
+def test_more_ranks_than_shards_are_refused_and_more_workers_are_not_started(packed):
+    with pytest.raises(ValueError, match="got 9 ranks for 8 shards"):
+        PictureTextShards(packed, 32, 1, num_ranks=9)
+    assert PictureTextShards(packed, 32, 1, num_ranks=3, num_workers=5).num_workers == 2
+    assert PictureTextShards(packed, 32, 1, num_ranks=8, num_workers=5).num_workers == 1
+
+
+def test_without_webdataset_one_sentence_says_how_to_get_it(packed, monkeypatch):
+    monkeypatch.setitem(sys.modules, "webdataset", None)
+    with pytest.raises(ImportError, match="pip install webdataset"):
+        PictureTextShards(packed, 32, 1)
+    with pytest.raises(ImportError, match="pip install webdataset"):
+        write_shards(packed, PICTURE, ["a", "b"])
+
+
+def test_importing_the_module_loads_neither_webdataset_nor_pillow():
+    program = "import sys, ddpm_core.data.shards; print([n for n in ('webdataset', 'PIL') if n in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
