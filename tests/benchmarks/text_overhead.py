@@ -1,11 +1,10 @@
 """What reading captions costs in training, against the same U-Net without text."""
 
 import statistics
-import time
 from collections.abc import Iterator
-from itertools import islice
 
 import torch
+from common import DEVICE, exhaust, interleaved, parse, report, target
 from torch import Tensor
 
 from ddpm_core import (
@@ -21,7 +20,7 @@ from ddpm_core import (
 )
 from ddpm_core.presets import PRESETS, Preset
 
-REPEATS, ITERATIONS, TARGET = 9, 10, 0.25
+BATCH_SIZE, REPEATS, ITERATIONS, TARGET = 64, 7, 10, 0.25
 
 
 def load_scenes(num_digits: int) -> tuple[Tensor, list[str]]:
@@ -44,19 +43,31 @@ CASES = [
 ]
 
 
-def main() -> None:
-    print(
-        f"training, batch 64, {torch.get_num_threads()} threads, median of {REPEATS} turns of {ITERATIONS} iterations"
-    )
-    for what, load, unet, text, text_dim in CASES:
+def main(argv: list[str] | None = None) -> None:
+    options = parse(__doc__, argv)
+    repeats, iterations = (1, 1) if options.quick else (REPEATS, ITERATIONS)
+    rows = []
+    for what, load, unet, text, text_dim in CASES[:1] if options.quick else CASES:
         without, with_text = runs(*load(), unet, text, text_dim)
-        pairs = [(turn(without), turn(with_text)) for _ in range(REPEATS + 1)][1:]  # the first turns are slower
-        speeds = [64 * ITERATIONS / statistics.median(seconds) for seconds in zip(*pairs, strict=True)]
-        cost = 1 - statistics.median(a / b for a, b in pairs)
-        print(
-            f"  {what:22} {speeds[0]:6.0f} pictures/s without text, {speeds[1]:6.0f} with it: "
-            f"costs {cost:.1%} of the throughput (target: below {TARGET:.0%})"
+        works = {
+            "without": lambda run=without: exhaust(run, iterations),
+            "with": lambda run=with_text: exhaust(run, iterations),
+        }
+        seconds = interleaved(works, repeats)
+        cost = 1 - statistics.median(a / b for a, b in zip(seconds["without"], seconds["with"], strict=True))
+        speeds = {name: BATCH_SIZE * iterations / statistics.median(row) for name, row in seconds.items()}
+        rows.append(
+            {
+                "pictures": what,
+                "pictures/s without text": speeds["without"],
+                "pictures/s with text": speeds["with"],
+                "share of the throughput that text costs": cost,
+            }
         )
+    column = "share of the throughput that text costs"
+    targets = [target(f"{row['pictures']}: {column}", row[column], at_most=TARGET) for row in rows]
+    title = f"Training with captions and without them, batch {BATCH_SIZE}"
+    report("text_overhead", title, rows, [] if options.quick else targets, options=options)
 
 
 def runs(pictures: Tensor, captions: list[str], unet: dict, text: dict, text_dim: int) -> tuple[Iterator, Iterator]:
@@ -65,11 +76,11 @@ def runs(pictures: Tensor, captions: list[str], unet: dict, text: dict, text_dim
     schedule, tokenizer = NoiseSchedule(cosine_betas(200)), Tokenizer.from_captions(captions)
     text_encoder = TextEncoder(len(tokenizer), tokenizer.max_length, text_dim)
     model = TextToImage(UNet(3, context_dim=text_dim, **unet, **text), text_encoder, tokenizer)
-    options = dict(num_iterations=10_000, batch_size=64, min_snr_gamma=1.0)
+    options = dict(num_iterations=10_000, batch_size=BATCH_SIZE, min_snr_gamma=1.0)
     return (
-        train(TrainingState(UNet(3, **unet)), schedule, pictures, **options),
+        train(TrainingState(UNet(3, **unet).to(DEVICE)), schedule, pictures, **options),
         train(
-            TrainingState(model),
+            TrainingState(model.to(DEVICE)),
             schedule,
             pictures,
             cond=tokenizer(captions),
@@ -77,14 +88,6 @@ def runs(pictures: Tensor, captions: list[str], unet: dict, text: dict, text_dim
             **options,
         ),
     )
-
-
-def turn(run: Iterator) -> float:
-    """Seconds of the next few iterations of a run."""
-    began = time.perf_counter()
-    for _ in islice(run, ITERATIONS):
-        pass
-    return time.perf_counter() - began
 
 
 if __name__ == "__main__":
