@@ -209,8 +209,10 @@ def _publish(path: Path, state: TrainingState, schedule: NoiseSchedule, notes: d
 @click.option("--guidance-scale", type=float, help="How much the prompt counts.  [default: the checkpoint's, or 3]")
 @click.option("--negative", default="", help="A prompt that the pictures shall keep away from.")
 @click.option("--num-steps", type=int, help="Steps of sampling.  [default: the schedule's length; with prompts 50]")
+@click.option("--precision", type=click.Choice(list(PRECISIONS)), default="float32", show_default=True)
+@click.option("--compile", type=click.Choice(["fuse", "graphs"]), help="Use torch.compile, which takes a minute first.")
 @click.option("--seed", default=0, show_default=True)
-def sample(arguments, model, out, count, guidance_scale, negative, num_steps, seed) -> None:
+def sample(arguments, model, out, count, guidance_scale, negative, num_steps, precision, compile, seed) -> None:
     """Draw pictures into one PNG file, from a CHECKPOINT (a name that ends in .safetensors) or a model of the course.
 
     \b
@@ -232,12 +234,16 @@ def sample(arguments, model, out, count, guidance_scale, negative, num_steps, se
     device = choose_profile().device
     path = given or shipped_checkpoint(model or "emoji")
     loaded = load_checkpoint(path, device)
+    speed = replace(choose_speed(device, compile), precision=PRECISIONS[precision])
     size = loaded.notes.get("picture_size")
     if size is None:
         raise CheckpointError(f"{path} does not say how large its pictures are (picture_size in its notes)")
     if isinstance(loaded.model, TextToImage):
         prompts = [prompt for prompt in prompts for _ in range(count or 1)] or [""] * (count or 16)
         scale = loaded.notes.get("guidance_scale", 3.0) if guidance_scale is None else guidance_scale
+        B = len(prompts) * (1 if scale in (0, 1) else 2)  # guidance asks twice
+        x_t, t = torch.zeros(B, *size, device=device), torch.zeros(B, dtype=torch.long, device=device)
+        _say(speed.set_up(loaded.model, x_t, t, loaded.model.null_cond.expand(B, -1)))
         with collect_notices() as notices:
             steps = generate(loaded.model, loaded.schedule, prompts, tuple(size), scale, negative, num_steps, seed)
         for notice in notices:
@@ -248,10 +254,12 @@ def sample(arguments, model, out, count, guidance_scale, negative, num_steps, se
             raise ValueError(f"{path} reads no text: it was trained without captions, so leave prompts out")
         generator = torch.Generator(device).manual_seed(seed)
         x_T = torch.randn(count or 16, *size, generator=generator, device=device)
+        _say(speed.set_up(loaded.model, x_T, torch.zeros(len(x_T), dtype=torch.long, device=device)))
         steps = sample_steps(loaded.model, loaded.schedule, x_T, num_steps, generator=generator)
         num_steps = num_steps or len(loaded.schedule)
-    for x_t in tqdm(steps, total=num_steps, unit="step", ncols=90):  # noqa: B007
-        pass
+    with speed.autocast(device):
+        for x_t in tqdm(steps, total=num_steps, unit="step", ncols=90):  # noqa: B007
+            pass
     _write_pictures(x_t, out)
     click.echo(f"{len(x_t)} pictures in {out}")
 

@@ -69,16 +69,22 @@ def sketch(name: str) -> None:
 
 
 def reveal(name: str) -> None:
-    """The third level of help: the package's own source."""
-    show_source(_exercise(name).answer)
+    """The third level of help: an answer, and where the package has a more general form of it."""
+    exercise = _exercise(name)
+    show_source(exercise.answer)
+    if exercise.general:
+        print(f"The package's own form does more: show_source({exercise.general}).")
 
 
-def gate(notebook: str, pictures: Tensor, scenes: Sequence[Scene] | None = None) -> None:
+def gate(
+    notebook: str, pictures: Tensor, scenes: Sequence[Scene] | None = None, reader: DigitReader | None = None
+) -> None:
     """Says whether the samples of the learner's own model pass: the digit reader must read them as asked.
 
     "04": pictures (N, 1, 8, 8): the reader is sure of at least 85 % as many as of real digits, and each digit comes.
     "05": pictures (N, 3, 8, 8) and the scenes that were asked for: digit and colour right in at least 90 %.
-    N at least 100. Raises ValueError for another notebook or too few pictures.
+    N at least 100. reader: None trains one, which takes a second or two. Raises ValueError for another notebook or too
+    few pictures, TypeError for another reader.
     """
     if notebook not in GATES:
         raise ValueError(f"there are gates in the notebooks {' and '.join(GATES)}; got {notebook!r}")
@@ -86,7 +92,9 @@ def gate(notebook: str, pictures: Tensor, scenes: Sequence[Scene] | None = None)
         raise ValueError(f"pictures must be at least 100 samples of your model; got {describe(pictures)}")
     if notebook == "05" and scenes is None:
         raise ValueError('gate "05" needs the scenes that were asked for, one for each picture')
-    pictures, reader = pictures.detach().cpu().clamp(-1, 1), _reader()
+    if reader is not None and not isinstance(reader, DigitReader):
+        raise TypeError(f"reader must be a DigitReader, or None for a new one; got {describe(reader)}")
+    pictures, reader = pictures.detach().cpu().clamp(-1, 1), reader or _reader()
     if notebook == "04":
         probabilities = reader.probabilities(pictures)
         sure = (probabilities.amax(dim=1) >= reader.SURE).float().mean().item() / reader.sure_rate
@@ -144,11 +152,11 @@ def _exercise(name: str) -> Exercise:
 def _examine(exercise: Exercise, name: str, answer: object) -> None:
     """Raises NotYet unless the answer is right."""
     if exercise.parameters is None:
+        _check_value(answer, f"my_{name}")
         exercise.examine(answer)
         return
     wanted = f"my_{name}({', '.join(exercise.parameters)})"
-    if not callable(answer):
-        raise NotYet(f"give the function itself, my_{name}, and not what it returns; this is {describe(answer)}.")
+    _check_function(answer, f"my_{name}", wanted)
     _check_parameters(answer, exercise.parameters, wanted)
     deadline = time.monotonic() + SECONDS_AT_MOST
 
@@ -160,6 +168,33 @@ def _examine(exercise: Exercise, name: str, answer: object) -> None:
         return safe
 
     exercise.examine(made_safe(answer))
+
+
+def _check_value(answer: object, wanted: str) -> None:
+    if inspect.isclass(answer):
+        raise NotYet(f"this is the class {answer.__name__} itself; {wanted} shall be a value.")
+    if inspect.isroutine(answer):
+        raise NotYet(f"this is a function; {wanted} shall be a value: call the function, and give what it returns.")
+
+
+def _check_function(answer: object, name: str, wanted: str) -> None:
+    if inspect.isclass(answer):
+        raise NotYet(
+            f"this is the class {answer.__name__} itself, and calling a class makes an instance of it. Give an "
+            f"instance that can be called as {wanted}, such as {answer.__name__}(), or a plain function."
+        )
+    if callable(answer):
+        return
+    if _is_of_a_class_of_ones_own(answer):
+        raise NotYet(
+            f"this is an instance of the class {type(answer).__name__}, and it cannot be called: the class has no "
+            f"__call__ (for an nn.Module: forward). Give something that can be called as {wanted}."
+        )
+    raise NotYet(f"give the function itself, {name}, and not what it returns; this is {describe(answer)}.")
+
+
+def _is_of_a_class_of_ones_own(answer: object) -> bool:
+    return type(answer).__module__.partition(".")[0] not in ("builtins", "torch", "numpy")
 
 
 def _is_stub(answer: object) -> bool:
@@ -189,6 +224,11 @@ def _check_parameters(answer: Callable, parameters: Sequence[str], wanted: str) 
     try:
         signature.bind(*parameters)
     except TypeError:
+        if next(iter(signature.parameters), None) == "self":
+            raise NotYet(
+                f"this is a method taken from its class, which still wants self: make an instance, and give that "
+                f"one's method, to be called as {wanted}."
+            ) from None
         raise NotYet(f"it should take what {wanted} takes; yours takes {signature}.") from None
 
 
@@ -222,6 +262,8 @@ def _call(function: Callable, arguments: tuple, deadline: float) -> object:
     returned = outcome["returned"]
     if returned is None:
         raise NotYet("it returns None: is the return line missing?")
+    if inspect.isclass(returned):
+        raise NotYet(f"it returns the class {returned.__name__} itself; return an instance of it, or a function.")
     if inspect.isgenerator(returned):
         raise NotYet("it is a generator, as there is a yield in it: use return.")
     if inspect.iscoroutine(returned):

@@ -324,6 +324,7 @@ def draw_unet(shapes: dict[str, tuple[int, int, int]]) -> None:
     show_figure(figure, alt=f"U-Net: {', '.join(f'{name} {shape}' for name, shape in shapes.items())}")
 
 
+SECONDS_BETWEEN_FIGURES = 10.0  # while a training run is watched; a figure takes the time of many iterations
 _previews: "weakref.WeakKeyDictionary[TrainingState, dict[int, Tensor]]" = weakref.WeakKeyDictionary()
 
 
@@ -340,6 +341,7 @@ def watch(
     preview: state -> pictures (N, C, H, W) in [-1, 1], called num_previews times: at the end, halfway, a quarter of the
              way and so on, as most is learnt early
 
+    The bar moves twice a second; the curve, which takes longer to draw, with each preview, and else every ten seconds.
     The stop button (or Ctrl-C) ends the cell in peace: the state keeps all that was learnt, and the same cell goes on.
     """
     bar, figure_handle = display(HTML(""), display_id=True), display(HTML(""), display_id=True)
@@ -348,10 +350,11 @@ def watch(
     first_iteration, drawn_iteration = state.iteration, None
     began = bar_drawn = figure_drawn = time.perf_counter()
 
-    def draw_figure() -> int:
+    def draw_figure() -> None:
+        nonlocal figure_drawn, drawn_iteration
         figure = _training_figure(state.losses, num_iterations, sorted(rows.items()))
         figure_handle.update(figure, metadata={"image/png": {"alt": "The loss, and samples on the way"}})
-        return state.iteration
+        figure_drawn, drawn_iteration = time.perf_counter(), state.iteration
 
     try:
         for _ in run:
@@ -362,9 +365,9 @@ def watch(
             is_due = any(max(rows, default=0) < iteration <= state.iteration for iteration in preview_at)
             if preview is not None and is_due:
                 rows[state.iteration] = preview(state)
-                drawn_iteration = draw_figure()
-            elif now - figure_drawn > 5:
-                figure_drawn, drawn_iteration = now, draw_figure()
+                draw_figure()
+            elif now - figure_drawn > SECONDS_BETWEEN_FIGURES:
+                draw_figure()
     except KeyboardInterrupt:
         print(f"Stopped at iteration {state.iteration}. Nothing is lost: run this cell again and it goes on.")
     else:

@@ -14,11 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ddpm_core.errors import describe
-from ddpm_core.guidance import drop_condition, guided
+from ddpm_core.guidance import guided
 from ddpm_core.process import add_noise, posterior, predict_x_0
 from ddpm_core.schedule import NoiseSchedule, cosine_betas, linear_betas
-from ddpm_core.training import diffusion_loss
-from ddpm_core.unet import CrossAttentionBlock, ResidualBlock, TimeEmbedding
+from ddpm_core.unet import ResidualBlock, TimeEmbedding
 
 
 class NotYet(Exception):
@@ -35,7 +34,8 @@ class Exercise:
     examine: Callable[[Answer], None]  # raises NotYet
     hint: str
     sketch: str
-    answer: Callable  # its source is the solution
+    answer: Callable  # its source is the solution: short, and in the form of the notebook's stub
+    general: str = ""  # what does the same in the package, where it does more than the answer
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -198,8 +198,7 @@ def _examine_x_T(value: object) -> None:
         )
 
 
-def reverse_step(x_t, eps_hat, alpha, alpha_bar, beta):
-    """The answer of reverse_step."""
+def my_reverse_step(x_t, eps_hat, alpha, alpha_bar, beta):
     return (x_t - beta / (1 - alpha_bar) ** 0.5 * eps_hat) / alpha**0.5
 
 
@@ -207,7 +206,7 @@ _numbers = torch.tensor([[1.0, 0.5, 0.9, 0.5, 0.1], [-0.3, 1.2, 0.98, 0.9, 0.02]
 
 _reverse_step = compare(
     cases=[tuple(row) for row in _numbers],
-    right=reverse_step,
+    right=my_reverse_step,
     bugs={
         "x_t - eps_hat takes away all the noise at once, and unscaled. One step takes away only the share "
         "beta / sqrt(1 - alpha_bar) of it.": lambda x, e, a, ab, b: x - e,
@@ -237,6 +236,109 @@ _reverse_step = compare(
         ),
     },
 )
+
+
+def _towns(centres: Tensor, counts: Sequence[int], deviation: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Points around centres (K, 2), so many around each, in mixed order; and the centres."""
+    at = centres.repeat_interleave(torch.tensor(counts), dim=0)
+    points = at + deviation * _noise(*at.shape, seed=seed)
+    return points[torch.randperm(len(points), generator=torch.Generator().manual_seed(seed))], centres
+
+
+def my_census(points, centres):
+    nearest = torch.cdist(points, centres).argmin(dim=1)
+    towns = [points[nearest == k] for k in range(len(centres))]
+    shares = torch.tensor([len(town) / len(points) for town in towns])
+    deviations = torch.stack([town.std(dim=0).mean() for town in towns])
+    return shares, deviations
+
+
+def _counted(
+    shares: Callable = lambda town, points: len(town) / len(points),
+    deviation: Callable = lambda town, centre: town.std(dim=0).mean(),
+    assign: Callable = lambda distances: distances.argmin(dim=1),
+) -> Callable:
+    """A census with some of its parts changed."""
+
+    def function(points: Tensor, centres: Tensor) -> Tensor:
+        nearest = assign(torch.cdist(points, centres))
+        towns = [points[nearest == k] for k in range(len(centres))]
+        counted = [shares(town, points) for town in towns]
+        return torch.stack(
+            [
+                torch.tensor(counted, dtype=torch.float32),
+                torch.stack([deviation(town, centre) for town, centre in zip(towns, centres, strict=True)]),
+            ]
+        )
+
+    return function
+
+
+_compare_census = compare(
+    cases=[
+        _towns(torch.tensor([[-2.0, -1.0], [2.0, -1.0], [0.0, 2.0]]), (600, 300, 100), deviation=0.3, seed=1),
+        _towns(torch.tensor([[3.0, 0.0], [0.0, 3.0], [-3.0, 0.0], [0.0, -2.5]]), (200, 400, 250, 350), 0.4, seed=2),
+    ],
+    right=_counted(),
+    rtol=0.02,  # around the centre or the mean, divided by n or n - 1, the two directions averaged in this way or that
+    bugs={
+        "each point was given to the town that is farthest away: argmin, not argmax.": _counted(
+            assign=lambda distances: distances.argmax(dim=1)
+        ),
+        "these are counts; a share is a count divided by the number of points.": _counted(
+            shares=lambda town, points: len(town)
+        ),
+        "the shares are in percent; here 1 is all of them.": _counted(
+            shares=lambda town, points: 100 * len(town) / len(points)
+        ),
+        "the deviations are variances: the root is missing.": _counted(
+            deviation=lambda town, centre: town.var(dim=0).mean()
+        ),
+        "the deviation mixes the two directions, so that it also counts how far x lies from y: .std(dim=0), and then "
+        "the mean of the two.": _counted(deviation=lambda town, centre: town.std()),
+        "the deviation is the mean distance from the centre, in both directions at once; the deviation in each "
+        "direction is smaller.": _counted(deviation=lambda town, centre: (town - centre).norm(dim=1).mean()),
+        "the deviation adds up both directions; it is the mean of the two.": _counted(
+            deviation=lambda town, centre: town.std(dim=0).sum()
+        ),
+        "the deviation is the root of the mean squared distance from the centre, in both directions at once; that in "
+        "each direction is smaller.": _counted(
+            deviation=lambda town, centre: (town - centre).square().sum(dim=1).mean().sqrt()
+        ),
+        "shares and deviations have changed places: return shares, deviations.": lambda points, centres: _counted()(
+            points, centres
+        ).flip(0),
+        "all points count in every town's deviation; take those that are nearest to it.": lambda points, centres: (
+            torch.stack([_counted()(points, centres)[0], points.std(dim=0).mean().expand(len(centres))])
+        ),
+    },
+)
+
+
+def _examine_census(answer: Answer) -> None:
+    def joined(points: Tensor, centres: Tensor) -> Tensor:
+        output = answer(points, centres)
+        if isinstance(output, Tensor) and output.ndim == 2:  # two rows unpack as two things do
+            output = tuple(output)
+        if not isinstance(output, (tuple, list)) or len(output) != 2:
+            raise NotYet(f"it should return two things, shares and deviations; it returns {describe(output)}.")
+        parts = zip(output, ("the shares: it", "the deviations: it"), strict=True)
+        return torch.stack(
+            [check_output(_as_row(part), centres[:, 0], (points, centres), what).double() for part, what in parts]
+        )
+
+    _compare_census(joined)
+
+
+def _as_row(numbers: object) -> object:
+    """Numbers as floats of one tensor, if they are any, in a list or a tensor."""
+    if isinstance(numbers, (list, tuple)):
+        try:
+            return torch.tensor([float(number) for number in numbers])
+        except (TypeError, ValueError):
+            return numbers
+    return numbers.double() if isinstance(numbers, Tensor) else numbers
+
 
 # ---------------------------------------------------------------------------------------------------------------------
 # 02
@@ -795,8 +897,7 @@ def _knowing(x_0: Tensor) -> Callable:
     return eps_model
 
 
-def ddpm_step(schedule: NoiseSchedule, x_t: Tensor, t: Tensor, eps_hat: Tensor, z: Tensor) -> Tensor:
-    """The answer of ddpm_step."""
+def my_ddpm_step(schedule, x_t, t, eps_hat, z):
     x_0_hat = predict_x_0(schedule, x_t, t, eps_hat)
     mean, variance = posterior(schedule, x_0_hat, x_t, t)
     return mean + variance.sqrt() * z
@@ -827,7 +928,7 @@ def _clipped_step(schedule: NoiseSchedule, x_t: Tensor, t: Tensor, eps_hat: Tens
 
 _compare_ddpm_step = compare(
     cases=[(SCHEDULE, x_t, t, eps_hat, _noise(*x_t.shape, seed=7)) for x_t, eps_hat, t in _picture_cases()],
-    right=ddpm_step,
+    right=my_ddpm_step,
     bugs={
         "no fresh noise comes in: add sqrt(variance) * z.": _step_with(sigma=lambda b, ab, prev: 0),
         "z is multiplied with the variance; it should be its root, the deviation.": _step_with(
@@ -872,6 +973,52 @@ def _examine_ddpm_step(answer: Answer) -> None:
     _compare_ddpm_step(answer)
 
 
+def my_luck(share_a, share_b, count):
+    variance_a, variance_b = share_a * (1 - share_a) / count, share_b * (1 - share_b) / count
+    return (share_b - share_a) / (variance_a + variance_b) ** 0.5
+
+
+_shares = torch.tensor([[0.80, 0.86, 500.0], [0.86, 0.80, 500.0], [0.55, 0.60, 100.0], [0.92, 0.93, 2000.0]]).double()
+
+_luck = compare(
+    cases=[tuple(row) for row in _shares],
+    right=my_luck,
+    rtol=0.01,  # many a textbook takes both variances at the mean of the shares
+    bugs={
+        "the root is missing: standard errors are roots of variances.": lambda a, b, n: (
+            (b - a) / ((a * (1 - a) + b * (1 - b)) / n)
+        ),
+        "only the second share is taken to be uncertain; both are measured, so both count.": lambda a, b, n: (
+            (b - a) / (b * (1 - b) / n) ** 0.5
+        ),
+        "only the first share is taken to be uncertain; both are measured, so both count.": lambda a, b, n: (
+            (b - a) / (a * (1 - a) / n) ** 0.5
+        ),
+        "the two standard errors are added; variances add up, and the root comes last.": lambda a, b, n: (
+            (b - a) / ((a * (1 - a) / n) ** 0.5 + (b * (1 - b) / n) ** 0.5)
+        ),
+        "the sign is wrong: where the second share is the larger one, the number should be above 0.": lambda a, b, n: (
+            my_luck(b, a, n)
+        ),
+        "the sign is lost: where the second share is the smaller one, the number should be below 0.": lambda a, b, n: (
+            abs(my_luck(a, b, n))
+        ),
+        "the variances are not divided by count: more samples make a share more certain.": lambda a, b, n: (
+            (b - a) / (a * (1 - a) + b * (1 - b)) ** 0.5
+        ),
+        "the variance of a share is p * (1 - p) / count, not p / count.": lambda a, b, n: (
+            (b - a) / ((a + b) / n) ** 0.5
+        ),
+        "the two variances are averaged; the variance of a difference is their sum.": lambda a, b, n: (
+            my_luck(a, b, n) * 2**0.5
+        ),
+        "that is the standard error of the difference; divide the difference by it.": lambda a, b, n: (
+            (a * (1 - a) / n + b * (1 - b) / n) ** 0.5
+        ),
+        "that is the difference itself; divide it by its standard error.": lambda a, b, n: b - a,
+    },
+)
+
 # The clinic's patients and the numbers of their bugs in the notebook's list.
 CLINIC = {"A": 6, "B": 3, "C": 1, "D": 5, "E": 2, "F": 4}
 SYMPTOMS = {
@@ -879,8 +1026,8 @@ SYMPTOMS = {
     2: "everything black or white, with numbers far beyond -1 and 1.",
     3: "sharp, but all the same.",
     4: "digits on grey; nothing is black.",
-    5: "digits, only somewhat worse than the healthy ones.",
-    6: "soft strokes with a faint veil, and many that cannot be read.",
+    5: "digits, hardly worse than the healthy ones.",
+    6: "a faint veil over the black of some digits, and many that cannot be read.",
 }
 
 
@@ -1085,6 +1232,74 @@ def _examine_drop_condition(answer: Answer) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Answers that are shorter than the package's own functions: no checks of the input, only what the exercise asks for
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def my_add_noise(schedule, x_0, t, eps):
+    alpha_bar = schedule.alpha_bars[t].reshape(-1, 1, 1, 1)
+    return alpha_bar.sqrt() * x_0 + (1 - alpha_bar).sqrt() * eps
+
+
+def my_cosine_betas(num_timesteps):
+    u = torch.linspace(0, 1, num_timesteps + 1)
+    f = torch.cos((u + 0.008) / 1.008 * torch.pi / 2) ** 2
+    return (1 - f[1:] / f[:-1]).clamp(max=0.999)
+
+
+def my_posterior(schedule, x_0, x_t, t):
+    previous = torch.cat([torch.ones(1), schedule.alpha_bars[:-1]])
+    parts = previous, schedule.alpha_bars, schedule.alphas, schedule.betas
+    alpha_bar_prev, alpha_bar, alpha, beta = (part[t].reshape(-1, 1, 1, 1) for part in parts)
+    of_x_0 = alpha_bar_prev.sqrt() * beta / (1 - alpha_bar)
+    of_x_t = alpha.sqrt() * (1 - alpha_bar_prev) / (1 - alpha_bar)
+    variance = (1 - alpha_bar_prev) / (1 - alpha_bar) * beta
+    return of_x_0 * x_0 + of_x_t * x_t, variance
+
+
+def my_time_embedding(t, num_sinusoids):
+    half = num_sinusoids // 2
+    frequencies = 10_000 ** (-torch.arange(half) / half)
+    angles = t[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def my_residual_block(block, x, embedding):
+    h = block.conv_1(F.silu(block.norm_1(x)))
+    scale, shift = block.scale_shift(F.silu(embedding))[:, :, None, None].chunk(2, dim=1)
+    h = block.norm_2(h) * (1 + scale) + shift
+    h = block.conv_2(F.silu(h))
+    return block.shortcut(x) + h
+
+
+def my_diffusion_loss(eps_model, schedule, x_0, generator):
+    t = torch.randint(len(schedule), (len(x_0),), generator=generator)
+    eps = torch.randn(x_0.shape, generator=generator)
+    x_t = add_noise(schedule, x_0, t, eps)
+    return (eps_model(x_t, t) - eps).square().mean()
+
+
+def my_cross_attention(q, k, v, padding):
+    scores = q @ k.transpose(1, 2) / q.shape[-1] ** 0.5  # (B, pixels, L)
+    scores = scores.masked_fill(padding[:, None, :], -math.inf)
+    return scores.softmax(dim=-1) @ v
+
+
+def my_guided(model, cond, null_cond, guidance_scale):
+    def eps_model(x_t, t):
+        eps_cond = model(x_t, t, cond)
+        eps_uncond = model(x_t, t, null_cond.expand_as(cond))
+        return eps_uncond + guidance_scale * (eps_cond - eps_uncond)
+
+    return eps_model
+
+
+def my_drop_condition(cond, null_cond, p, generator):
+    dropped = torch.rand(len(cond), generator=generator) < p  # one draw a caption
+    return torch.where(dropped[:, None], null_cond, cond)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # The list
 # ---------------------------------------------------------------------------------------------------------------------
 
@@ -1103,7 +1318,21 @@ EXERCISES = {
         examine=_reverse_step,
         hint="Take a share of the predicted noise away, then undo the shrinking of this one step: see naive_sample.",
         sketch="share = beta / (...) ** 0.5\nreturn (x_t - share * ...) / ... ** 0.5",
-        answer=reverse_step,
+        answer=my_reverse_step,
+        general="sample",
+    ),
+    "census": Exercise(
+        notebook="01",
+        parameters=("points", "centres"),
+        examine=_examine_census,
+        hint="torch.cdist is the table of all distances; its argmin along the towns says where each point belongs.",
+        sketch=(
+            "nearest = torch.cdist(points, centres).argmin(dim=...)\n"
+            "towns = [points[nearest == k] for k in range(...)]\n"
+            "shares = torch.tensor([len(town) / ... for town in towns])\n"
+            "deviations = torch.stack([town.std(dim=...).mean() for town in towns])\nreturn shares, deviations"
+        ),
+        answer=my_census,
     ),
     "add_noise": Exercise(
         notebook="02",
@@ -1111,7 +1340,8 @@ EXERCISES = {
         examine=_examine_add_noise,
         hint="Look up one alpha_bar a picture, give it the shape (B, 1, 1, 1), and mix as in naive_add_noise.",
         sketch="alpha_bar = schedule.alpha_bars[t].reshape(-1, ...)\nreturn ....sqrt() * x_0 + (...).sqrt() * eps",
-        answer=add_noise,
+        answer=my_add_noise,
+        general="add_noise",
     ),
     "cosine_betas": Exercise(
         notebook="02",
@@ -1119,7 +1349,8 @@ EXERCISES = {
         examine=_examine_cosine_betas,
         hint="First all T + 1 values of f, from u = 0 to u = 1; then each divided by the one before it.",
         sketch=("u = torch.linspace(0, 1, ...)\nf = torch.cos(...) ** 2\nreturn (1 - f[...] / f[...]).clamp(max=...)"),
-        answer=cosine_betas,
+        answer=my_cosine_betas,
+        general="cosine_betas",
     ),
     "posterior": Exercise(
         notebook="02",
@@ -1131,7 +1362,8 @@ EXERCISES = {
             "alpha_bar_prev, alpha_bar, alpha, beta = ...  # each [t], shaped (B, 1, 1, 1)\n"
             "mean = ... * x_0 + ... * x_t\nvariance = ... * beta\nreturn mean, variance"
         ),
-        answer=posterior,
+        answer=my_posterior,
+        general="posterior",
     ),
     "time_embedding": Exercise(
         notebook="03",
@@ -1142,7 +1374,8 @@ EXERCISES = {
             "half = num_sinusoids // 2\nfrequencies = 10_000 ** (-torch.arange(half) / ...)\n"
             "angles = t[:, None] * ...\nreturn torch.cat([..., ...], dim=1)"
         ),
-        answer=TimeEmbedding.sinusoids,
+        answer=my_time_embedding,
+        general="TimeEmbedding",
     ),
     "residual_block": Exercise(
         notebook="03",
@@ -1153,7 +1386,8 @@ EXERCISES = {
             "h = block.conv_1(F.silu(...))\nscale, shift = block.scale_shift(...)[:, :, None, None].chunk(2, dim=1)\n"
             "h = block.norm_2(h) * (...) + ...\nh = block.conv_2(...)\nreturn ... + h"
         ),
-        answer=ResidualBlock.forward,
+        answer=my_residual_block,
+        general="ResidualBlock",
     ),
     "middle_shape": Exercise(
         notebook="03",
@@ -1172,7 +1406,8 @@ EXERCISES = {
             "t = torch.randint(..., (...,), generator=generator)\neps = torch.randn(..., generator=generator)\n"
             "x_t = add_noise(...)\nreturn (eps_model(..., ...) - ...).square().mean()"
         ),
-        answer=diffusion_loss,
+        answer=my_diffusion_loss,
+        general="diffusion_loss",
     ),
     "ddpm_step": Exercise(
         notebook="04",
@@ -1180,7 +1415,8 @@ EXERCISES = {
         examine=_examine_ddpm_step,
         hint="predict_x_0, then posterior, then its mean plus a deviation times z.",
         sketch="x_0_hat = predict_x_0(...)\nmean, variance = posterior(...)\nreturn mean + ... * z",
-        answer=ddpm_step,
+        answer=my_ddpm_step,
+        general="sample",
     ),
     "clinic": Exercise(
         notebook="04",
@@ -1189,6 +1425,14 @@ EXERCISES = {
         hint="Begin with the plain cases: which pictures are all alike, which stand on grey, which are black or white?",
         sketch='my_diagnosis = {"A": ..., "B": 3, "C": ..., "D": ..., "E": 2, "F": ...}',
         answer=clinic,
+    ),
+    "luck": Exercise(
+        notebook="04",
+        parameters=("share_a", "share_b", "count"),
+        examine=_luck,
+        hint="A share p of count samples has the variance p * (1 - p) / count; that of a difference is the sum of two.",
+        sketch="variance_a, variance_b = share_a * (...) / count, ...\nreturn (...) / (variance_a + ...) ** 0.5",
+        answer=my_luck,
     ),
     "cross_attention": Exercise(
         notebook="05",
@@ -1199,7 +1443,8 @@ EXERCISES = {
             "scores = q @ k.transpose(1, 2) / ...\nscores = scores.masked_fill(padding[:, None, :], ...)\n"
             "return scores.softmax(dim=...) @ ..."
         ),
-        answer=CrossAttentionBlock.forward,
+        answer=my_cross_attention,
+        general="CrossAttentionBlock",
     ),
     "guided": Exercise(
         notebook="05",
@@ -1211,7 +1456,8 @@ EXERCISES = {
             "    eps_uncond = model(x_t, t, null_cond.expand_as(cond))\n    return ... + guidance_scale * (...)\n"
             "return eps_model"
         ),
-        answer=guided,
+        answer=my_guided,
+        general="guided",
     ),
     "drop_condition": Exercise(
         notebook="05",
@@ -1219,6 +1465,7 @@ EXERCISES = {
         examine=_examine_drop_condition,
         hint="One random number a caption, not one a token. torch.where picks whole rows if its condition is (B, 1).",
         sketch="dropped = torch.rand(..., generator=generator) < ...\nreturn torch.where(dropped[:, None], ..., ...)",
-        answer=drop_condition,
+        answer=my_drop_condition,
+        general="drop_condition",
     ),
 }

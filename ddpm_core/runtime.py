@@ -72,7 +72,9 @@ class Speed:
         try:
             model.compile(dynamic=False, mode="reduce-overhead" if self.compile == "graphs" else None)
             with self.autocast(example[0].device):
-                model(*example).sum().backward()
+                answer = model(*example)
+            if answer.requires_grad:  # it is going to be trained
+                answer.sum().backward()
         except Exception as error:  # compilers fail in many ways, and none of them matters to the result
             model._compiled_call_impl = None
             reason = " ".join(str(error).split("\n")[:2]).strip() or type(error).__name__

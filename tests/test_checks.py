@@ -9,7 +9,7 @@ from unittest import mock
 import pytest
 import torch
 
-from ddpm_core import add_noise, checks, draw_scenes, load_digit_scenes, load_digits
+from ddpm_core import DigitReader, add_noise, checks, draw_scenes, load_digit_scenes, load_digits
 from ddpm_core.checks import assign_letters, check, gate, hint, progress, reveal, sketch
 from ddpm_core.exercises import EXERCISES
 
@@ -78,6 +78,25 @@ def elsewhere(schedule, x_0, t, eps):
     return x_0.to("meta")
 
 
+class Noiser:
+    """An answer in a class, as good as a function once there is an instance of it."""
+
+    def __call__(self, schedule, x_0, t, eps):
+        return self.add(schedule, x_0, t, eps)
+
+    def add(self, schedule, x_0, t, eps):
+        return add_noise(schedule, x_0, t, eps)
+
+
+class NoisyModule(Noiser, torch.nn.Module):
+    def forward(self, schedule, x_0, t, eps):
+        return self.add(schedule, x_0, t, eps)
+
+
+class Uncallable:
+    pass
+
+
 @pytest.mark.parametrize(
     "answer, words",
     [
@@ -114,6 +133,16 @@ def elsewhere(schedule, x_0, t, eps):
         (lambda x_0, t: x_0, "what my_add_noise(schedule, x_0, t, eps) takes; yours takes (x_0, t)"),
         (torch.zeros(3), "give the function itself, my_add_noise, and not what it returns; this is float32 tensor"),
         ("add_noise", "give the function itself, my_add_noise"),
+        (Noiser, "this is the class Noiser itself, and calling a class makes an instance of it. Give an instance"),
+        (Noiser, "can be called as my_add_noise(schedule, x_0, t, eps), such as Noiser(), or a plain function"),
+        (torch.nn.Identity, "this is the class Identity itself"),
+        (Noiser.add, "this is a method taken from its class, which still wants self"),
+        (
+            Uncallable(),
+            "this is an instance of the class Uncallable, and it cannot be called: the class has no __call__",
+        ),
+        (torch.nn.Module(), 'it stops with NotImplementedError: Module [Module] is missing the required "forward"'),
+        (lambda schedule, x_0, t, eps: Noiser, "it returns the class Noiser itself; return an instance of it"),
     ],
 )
 def test_whatever_a_function_does_the_answer_is_a_sentence(answer, words, capsys, monkeypatch):
@@ -122,6 +151,35 @@ def test_whatever_a_function_does_the_answer_is_a_sentence(answer, words, capsys
     said = capsys.readouterr().out
     assert said.startswith("add_noise is not right yet: ") and words in said
     assert "Traceback" not in said and len(said) < 600 and said.endswith('More help: hint("add_noise").\n')
+
+
+@pytest.mark.parametrize("answer", [Noiser(), Noiser().add, NoisyModule()])
+def test_an_instance_that_can_be_called_is_as_good_as_a_function(answer, capsys):
+    check("add_noise", answer)
+    assert "add_noise is correct." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (torch.Tensor, "this is the class Tensor itself; my_x_T shall be a value."),
+        (torch.randn, "this is a function; my_x_T shall be a value: call the function, and give what it returns."),
+        (lambda: torch.randn(16, 3, 32, 32), "this is a function; my_x_T shall be a value"),
+    ],
+)
+def test_a_class_or_a_function_in_place_of_a_value_is_named(answer, words, capsys):
+    check("x_T", answer)
+    said = capsys.readouterr().out
+    assert said.startswith("x_T is not right yet: ") and words in said
+
+
+def test_a_closure_may_not_be_a_class(capsys):
+    class Guided:
+        def __init__(self, x_t, t):
+            pass
+
+    check("guided", lambda model, cond, null_cond, guidance_scale: Guided)
+    assert "guided is not right yet: it returns the class Guided itself" in capsys.readouterr().out
 
 
 def test_an_endless_loop_is_stopped_and_leaves_no_thread(capsys, monkeypatch):
@@ -166,7 +224,7 @@ def test_a_name_with_a_slip_gets_a_suggestion():
 def test_a_name_that_is_no_exercise_is_refused_with_the_list():
     for call in (lambda: check("zebra", None), lambda: hint("zebra"), lambda: sketch("zebra"), lambda: reveal("zebra")):
         with pytest.raises(
-            ValueError, match=r"there is no exercise 'zebra' .str.; there are x_T, reverse_step, add_noise"
+            ValueError, match=r"there is no exercise 'zebra' .str.; there are x_T, reverse_step, census, add_noise"
         ):
             call()
 
@@ -184,6 +242,10 @@ def test_three_levels_of_help_lead_from_a_hint_to_the_source(name, capsys):
     with mock.patch("ddpm_core.checks.show_source") as show_source:
         reveal(name)
     assert show_source.call_args.args[0] is EXERCISES[name].answer
+    general = EXERCISES[name].general
+    assert capsys.readouterr().out == (
+        f"The package's own form does more: show_source({general}).\n" if general else ""
+    )
 
 
 def test_what_is_done_outlives_the_kernel(progress_file, capsys, monkeypatch):
@@ -195,14 +257,14 @@ def test_what_is_done_outlives_the_kernel(progress_file, capsys, monkeypatch):
     said = capsys.readouterr().out
     assert "add_noise is not done yet. (You have solved it before.)" in said
     assert "02  ● add_noise  ○ cosine_betas  ○ posterior\n" in said
-    assert "04  ○ diffusion_loss  ○ ddpm_step  ○ clinic  ○ gate 04\n" in said
-    assert said.endswith("1 of 16 done.\n")
+    assert "04  ○ diffusion_loss  ○ ddpm_step  ○ clinic  ○ luck  ○ gate 04\n" in said
+    assert said.endswith("1 of 18 done.\n")
 
 
 def test_a_damaged_progress_file_is_begun_anew(progress_file, capsys):
     progress_file.write_text('{"no')
     progress()
-    assert "0 of 16 done." in capsys.readouterr().out
+    assert "0 of 18 done." in capsys.readouterr().out
     check("add_noise", add_noise)
     assert json.loads(progress_file.read_text()) == ["add_noise"]
 
@@ -265,8 +327,27 @@ def test_the_letters_of_the_clinic_are_those_that_its_check_expects(capsys):
         (("04", torch.zeros(99, 1, 8, 8)), "at least 100 samples of your model; got float32 tensor of shape"),
         (("04", None), "at least 100 samples of your model; got None"),
         (("05", torch.zeros(100, 3, 8, 8)), 'gate "05" needs the scenes that were asked for'),
+        (
+            ("04", torch.zeros(100, 1, 8, 8), None, DigitReader),
+            "reader must be a DigitReader, or None for a new one; got",
+        ),
     ],
 )
 def test_a_gate_says_what_it_needs(arguments, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         gate(*arguments)
+
+
+def test_a_gate_takes_the_reader_that_it_is_given(capsys, monkeypatch):
+    class Blind(DigitReader):
+        sure_rate = 1.0
+
+        def __init__(self):
+            pass
+
+        def probabilities(self, pictures):
+            return torch.full((len(pictures), 10), 0.1)
+
+    monkeypatch.setattr(checks, "_reader", lambda: pytest.fail("it trained another one"))
+    gate("04", load_digits("held_out")[0], reader=Blind())
+    assert "Gate 04 stays shut: the reader is sure of 0% as many" in capsys.readouterr().out

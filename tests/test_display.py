@@ -4,6 +4,7 @@ import io
 import json
 import re
 import warnings
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -360,6 +361,25 @@ def test_previews_come_at_the_end_halfway_a_quarter_of_the_way_and_so_on(num_pre
 def test_without_a_preview_the_loss_curve_is_shown():
     outputs, _ = Run().watch(num_previews=1)
     assert len(alts(outputs)) == 1
+
+
+def test_between_previews_the_curve_is_drawn_at_most_every_ten_seconds_and_the_bar_moves_all_the_time(monkeypatch):
+    seconds = 0
+    run = Run()
+
+    def one_iteration_a_second():
+        nonlocal seconds
+        while seconds < 40:
+            seconds += 1
+            run.state.losses.append(1.0)
+            yield run.state
+
+    drawn_at = []
+    monkeypatch.setattr(display, "time", SimpleNamespace(perf_counter=lambda: seconds))
+    monkeypatch.setattr(display, "_training_figure", lambda *_: drawn_at.append(seconds))
+    outputs, _ = watch(one_iteration_a_second(), run.state, 40, preview=run.preview, num_previews=2)
+    assert drawn_at == [11, 20, 31, 40]  # 20 and 40 are the previews
+    assert sum("<progress" in output.data.get("text/html", "") for output in outputs) == 40
 
 
 def test_stopping_keeps_the_state_says_where_it_is_and_the_next_call_goes_on():

@@ -5,7 +5,9 @@
 
 import inspect
 import textwrap
+from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 
@@ -47,6 +49,35 @@ RIGHT = [
         x_0_hat = (x_t - (1 - alpha_bar) ** 0.5 * eps_hat) / alpha_bar**0.5
         previous = alpha_bar / alpha
         return previous**0.5 * beta / (1 - alpha_bar) * x_0_hat + alpha**0.5 * (1 - previous) / (1 - alpha_bar) * x_t
+        """,
+    ),
+    (
+        "census",
+        """
+        shares, deviations = [], []
+        belongs = [min(range(len(centres)), key=lambda k: float((p - centres[k]).norm())) for p in points]
+        for k in range(len(centres)):
+            own = points[[i for i, town in enumerate(belongs) if town == k]].numpy()
+            shares.append(len(own) / len(points))
+            deviations.append(float(np.sqrt(((own - own.mean(0)) ** 2).mean())))
+        return shares, deviations
+        """,
+    ),
+    (
+        "census",
+        """
+        members = F.one_hot(torch.cdist(points, centres).argmin(1), len(centres)).double()  # (N, K)
+        away = ((points[:, None] - centres) ** 2).mean(-1).double()  # around the centre itself
+        return torch.stack([members.mean(0), ((members * away).sum(0) / members.sum(0)).sqrt()])
+        """,
+    ),
+    (
+        "census",
+        """
+        nearest = ((points[:, None] - centres) ** 2).sum(2).argmin(1)
+        shares = torch.bincount(nearest, minlength=len(centres)) / len(points)
+        variances = [points[nearest == k].var(dim=0, unbiased=False).mean() for k in range(len(centres))]
+        return shares, torch.stack(variances) ** 0.5
         """,
     ),
     (
@@ -182,6 +213,17 @@ RIGHT = [
         return torch.stack(rows)
         """,
     ),
+    (
+        "luck",
+        "p, q, n = float(share_a), float(share_b), int(count)\nreturn (q - p) / math.sqrt((p - p**2 + q - q**2) / n)",
+    ),
+    (
+        "luck",
+        """
+        together = (share_a + share_b) / 2  # as textbooks do: if both were the same
+        return (share_b - share_a) / math.sqrt(2 * together * (1 - together) / count)
+        """,
+    ),
     ("cross_attention", "return F.scaled_dot_product_attention(q, k, v, attn_mask=~padding[:, None, :])"),
     (
         "cross_attention",
@@ -258,6 +300,12 @@ BLOCK = (
 COSINE = "u = torch.linspace(0, 1, num_timesteps + 1).double()\nf = torch.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2\n"
 ANGLES = "half = num_sinusoids // 2\nangles = t[:, None] * 10_000 ** (-torch.arange(half) / half)\n"
 SCORES = "scores = q @ k.transpose(1, 2) / q.shape[-1] ** 0.5\n"
+NEAREST = (
+    "nearest = torch.cdist(points, centres).argmin(dim=1)\n"
+    "towns = [points[nearest == k] for k in range(len(centres))]\n"
+    "shares, deviations = [len(town) / len(points) for town in towns], [town.std(0).mean() for town in towns]\n"
+)
+VARIANCES = "a, b = share_a * (1 - share_a) / count, share_b * (1 - share_b) / count\n"
 TWO = "null = null_cond.expand_as(cond)\n"
 
 # exercise, the learner's code, words of the hint that it must get
@@ -293,6 +341,30 @@ MUTANTS = [
         "alpha stands where alpha_bar belongs",
     ),
     ("reverse_step", "return (x_t - (1 - alpha_bar)**.5 * eps_hat) / alpha_bar**.5", "that is x_0_hat"),
+    ("census", NEAREST + "return torch.bincount(nearest, minlength=len(centres)), deviations", "these are counts"),
+    ("census", NEAREST + "return [100 * share for share in shares], deviations", "the shares are in percent"),
+    ("census", NEAREST.replace("argmin", "argmax") + "return shares, deviations", "argmin, not argmax"),
+    ("census", NEAREST + "return shares, [d**2 for d in deviations]", "deviations are variances"),
+    ("census", NEAREST.replace(".std(0)", ".std()") + "return shares, deviations", "mixes the two directions"),
+    ("census", NEAREST + "return deviations, shares", "have changed places"),
+    ("census", NEAREST + "return shares", "should return two things, shares and deviations; it returns ["),
+    (
+        "census",
+        NEAREST.replace("range(len(centres))", "range(3)") + "return shares, deviations",
+        "the shares: it returns the shape (3,)",
+    ),
+    (
+        "census",
+        NEAREST.replace("len(points)", "len(centres)") + "return shares, deviations",
+        "the shape is right, but not the numbers",
+    ),
+    (
+        "census",
+        NEAREST + "return shares, [(points - c).norm(dim=1)[nearest == k].mean() for k, c in enumerate(centres)]",
+        "mean distance from the centre",
+    ),
+    ("census", NEAREST + "return shares, [points.std(0).mean()] * len(centres)", "all points count in every"),
+    ("census", "return torch.cdist(points, centres).argmin(1), centres", "the shares: it returns the shape (1000,)"),
     ("add_noise", FULL + "return ab * x_0 + (1 - ab).sqrt() * eps", "the picture's factor is alpha_bar"),
     ("add_noise", FULL + "return ab.sqrt() * x_0 + (1 - ab) * eps", "(1 - alpha_bar)^2"),
     ("add_noise", FULL + "return ab * x_0 + (1 - ab) * eps", "both square roots are missing"),
@@ -319,6 +391,16 @@ MUTANTS = [
         "ab = schedule.alpha_bars[t - 1].view(-1, 1, 1, 1)\nreturn ab.sqrt() * x_0 + (1 - ab).sqrt() * eps",
         "off by one",
     ),
+    ("luck", VARIANCES + "return (share_b - share_a) / (a + b)", "the root is missing"),
+    ("luck", VARIANCES + "return (share_b - share_a) / (a**0.5 + b**0.5)", "the two standard errors are added"),
+    ("luck", VARIANCES + "return (share_a - share_b) / (a + b) ** 0.5", "the sign is wrong"),
+    ("luck", VARIANCES + "return abs(share_a - share_b) / (a + b) ** 0.5", "the sign is lost"),
+    ("luck", VARIANCES + "return (share_b - share_a) / a**0.5", "only the first share is taken to be uncertain"),
+    ("luck", VARIANCES + "return (share_b - share_a) / (count * (a + b)) ** 0.5", "not divided by count"),
+    ("luck", VARIANCES + "return (share_b - share_a) / ((a + b) / 2) ** 0.5", "the two variances are averaged"),
+    ("luck", VARIANCES + "return (a + b) ** 0.5", "that is the standard error of the difference"),
+    ("luck", "return share_b - share_a", "that is the difference itself"),
+    ("luck", "return (share_b - share_a) / ((share_a + share_b) / count) ** 0.5", "p * (1 - p) / count, not p / count"),
     ("cosine_betas", COSINE + "return 1 - f[1:] / f[:-1]", "no beta may be above 0.999"),
     (
         "cosine_betas",
@@ -552,7 +634,7 @@ MUTANTS = [
         "dict(A=6, B=2, C=1, D=5, E=3, F=4)",
         "4 of 6 are right. Look at B again: bug 2 would look like this: everything black",
     ),
-    ("clinic", "dict(A=5, B=3, C=1, D=6, E=2, F=4)", "bug 5 would look like this: digits, only somewhat worse"),
+    ("clinic", "dict(A=5, B=3, C=1, D=6, E=2, F=4)", "bug 5 would look like this: digits, hardly worse"),
     ("clinic", "dict(A=1, B=1, C=1, D=1, E=1, F=1)", "each of the numbers 1 to 6 belongs to one patient"),
     ("clinic", "[6, 3, 1, 5, 2, 4]", "a dict is wanted"),
     ("clinic", '{"B": 3}', "still without a diagnosis: A, C, D, E, F"),
@@ -717,6 +799,42 @@ def test_every_exercise_has_at_least_four_planted_bugs_and_a_right_answer():
 def test_the_packages_own_function_is_correct(name, capsys):
     checks.check(name, getattr(ddpm_core, name))
     assert "correct" in capsys.readouterr().out
+
+
+# What a cell of the notebook may use: the names that its first cells import.
+def imported_in(notebook: str) -> dict[str, object]:
+    [path] = (Path(__file__).parent.parent / "notebooks").glob(f"{notebook}_*.ipynb")
+    cells = [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+    names: dict[str, object] = {}
+    exec(next(source for source in cells if "from ddpm_core" in source), names)
+    return names
+
+
+@pytest.mark.parametrize("name", [name for name, exercise in EXERCISES.items() if exercise.parameters])
+def test_the_answer_revealed_is_correct_where_it_is_pasted_into_its_notebook(name, capsys):
+    names = imported_in(EXERCISES[name].notebook)
+    source = inspect.getsource(EXERCISES[name].answer)
+    assert source.startswith(f"def my_{name}({', '.join(EXERCISES[name].parameters)}):\n")
+    assert len(source.splitlines()) <= 10
+    exec(source, names)
+    checks.check(name, names[f"my_{name}"])
+    assert capsys.readouterr().out.startswith(f"{name} is correct.")
+
+
+@pytest.mark.parametrize("name", [name for name, exercise in EXERCISES.items() if exercise.general])
+def test_the_general_form_can_be_shown_in_its_notebook(name):
+    names = imported_in(EXERCISES[name].notebook)
+    assert names[EXERCISES[name].general] is getattr(ddpm_core, EXERCISES[name].general)
+    assert callable(names["show_source"])
+
+
+def test_the_values_revealed_are_correct(capsys):
+    answers = {name: EXERCISES[name].answer for name in EXERCISES if EXERCISES[name].parameters is None}
+    values = {"x_T": answers["x_T"](), "middle_shape": answers["middle_shape"]((32, 64, 128, 256), 96)}
+    values["clinic"] = answers["clinic"]()
+    for name in answers:
+        checks.check(name, values[name])
+        assert capsys.readouterr().out.startswith(f"{name} is correct.")
 
 
 @pytest.mark.parametrize("name", [name for name, exercise in EXERCISES.items() if exercise.parameters])

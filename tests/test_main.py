@@ -283,6 +283,22 @@ def test_a_number_of_steps_that_the_schedule_does_not_have_is_refused(num_steps,
     assert not Path("samples.png").exists()
 
 
+def test_half_precision_draws_nearly_the_same_pictures(checkpoint):
+    for precision in ("float32", "bfloat16"):
+        succeed("sample", checkpoint, "--precision", precision, "--out", f"{precision}.png")
+    exact, half = (np.asarray(PIL.Image.open(f"{name}.png"), dtype=float) for name in ("float32", "bfloat16"))
+    assert 0 < np.abs(exact - half).mean() < 5
+
+
+@pytest.mark.parametrize("command", [["train", "new.safetensors", *TINY], ["sample", "tiny.safetensors"]])
+def test_a_compiler_that_fails_is_told_and_the_work_is_done_without_it(command, checkpoint, monkeypatch):
+    def broken(model, **options):
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", broken)
+    assert "torch.compile does not work here (no C++ compiler)" in succeed(*command, "--compile", "fuse")
+
+
 @pytest.mark.parametrize("out", ["a.txt", "a", "a.safetensors"])
 def test_samples_go_into_a_picture_file(out, checkpoint):
     assert "such as in .png" in fail("sample", checkpoint, "--out", out)

@@ -203,7 +203,7 @@ def _check_one_run(run: Iterable[None], share: Callable[[], float], limit: float
 
 def main() -> None:
     made = common.parser(__doc__)
-    made.add_argument("--limit", type=float, default=420.0, help="seconds that a peer's longest run may take (420)")
+    made.add_argument("--limit", type=float, default=300.0, help="seconds that a peer's longest run may take (300)")
     made.add_argument("--seeds", type=int, default=3, help="races of our network, from as many random starts (3)")
     options = made.parse_args()
     limit, seeds, first, first_lucidrains = options.limit, options.seeds, FIRST_CHECK, FIRST_CHECK_LUCIDRAINS
