@@ -15,11 +15,11 @@ from tqdm import tqdm
 
 from ddpm_core.checkpoint import CheckpointError, load_checkpoint, resume_training, save_checkpoint
 from ddpm_core.data import DOWNLOADED_DATA_SETS, OFFLINE_DATA_SETS, DataUnavailable
-from ddpm_core.distributed import RankLost, join_ranks, num_ranks, rank
+from ddpm_core.distributed import RankLost, any_rank, gather_rows, join_ranks, num_ranks, rank
 from ddpm_core.jobs import job_of, preset_job
 from ddpm_core.presets import PRESETS, Preset, shipped_checkpoint
 from ddpm_core.runs import RunFiles, newest_checkpoint, only_training, stop_between_iterations
-from ddpm_core.runtime import choose_profile, choose_speed
+from ddpm_core.runtime import Speed, choose_profile, choose_speed
 from ddpm_core.sampling import sample as sample_steps
 from ddpm_core.schedule import NoiseSchedule
 from ddpm_core.text_to_image import TextToImage, collect_notices, generate
@@ -39,9 +39,10 @@ class OneSentence(click.Group):
         try:
             return super().invoke(context)
         except EXPECTED as error:
-            if int(os.environ.get("RANK", 0)) > 0 and not isinstance(error, RankLost):
-                raise SystemExit(1) from error  # the first process says it
-            raise click.ClickException(str(error)) from error
+            number = int(os.environ.get("RANK", 0))
+            if number > 0 and isinstance(error, ValueError):  # wrong settings, which process 0 names, too
+                raise SystemExit(1) from error
+            raise click.ClickException(f"process {number}: {error}" if number > 0 else str(error)) from error
 
 
 @click.group(cls=OneSentence)
@@ -55,18 +56,19 @@ def main() -> None:
 @click.option("--data", help=f"{' | '.join(DATA_SETS)}, or tar files.  [default: digits]")
 @click.option("--iterations", type=click.IntRange(1), help="[default: 850, or the preset's]")
 @click.option("--batch-size", type=click.IntRange(1), help="[default: 128]")
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="[default: 0.003]")
+@click.option("--learning-rate", type=float, help="[default: 0.003]")
 @click.option("--timesteps", type=click.IntRange(1), help="[default: 200]")
 @click.option("--channels", help="Width of each level, such as 32,32.  [default: by picture size]")
 @click.option("--picture-size", type=click.IntRange(1), help="Of pictures from tar files.  [default: 32]")
+@click.option("--workers", "num_workers", type=click.IntRange(0), help="Processes that read tar files.  [default: 0]")
 @click.option("--precision", type=click.Choice(list(PRECISIONS)), help="[default: by device; float32 on a CPU]")
 @click.option("--compile", type=click.Choice(["fuse", "graphs"]), help="Use torch.compile, which takes a minute first.")
 @click.option("--save-every", default=500, show_default=True, type=click.IntRange(1), help="Iterations between saves.")
 @click.option("--keep", default=1, show_default=True, type=click.IntRange(0), help="Older checkpoints to keep.")
 @click.option("--tensorboard", is_flag=True, help="Write the history for TensorBoard, too.")
-@click.option("--seed", type=int, help="[default: 0]")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="[default: 0]")
 @click.option("--resume", is_flag=True, help="Go on from CHECKPOINT: its data, batch size, schedule and network.")
-def train(checkpoint, preset, iterations, compile, save_every, keep, tensorboard, resume, **settings) -> None:
+def train(checkpoint, preset, iterations, save_every, keep, tensorboard, resume, **settings) -> None:
     """Train on a data set and write CHECKPOINT. Ctrl-C saves and ends; --resume goes on.
 
     With a preset, CHECKPOINT is runs/PRESET.safetensors unless given, and pictures appear beside it on the way. When
@@ -83,33 +85,62 @@ def train(checkpoint, preset, iterations, compile, save_every, keep, tensorboard
         checkpoint = Path("runs") / f"{preset}.safetensors"
     if preset and checkpoint.resolve() == Path(f"{preset}.safetensors").resolve():
         raise ValueError(f"{checkpoint} is where the finished model goes: give the run another name, or none")
-    # torchrun has started all processes again, because one of them had died.
-    resume = resume or (int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0 and checkpoint.exists())
-    if checkpoint.exists() and not resume:
-        raise ValueError(f"{checkpoint} exists already: say --resume to go on with it, or give another name")
+    if checkpoint.suffix != ".safetensors":
+        raise ValueError(f"the name of a checkpoint ends in .safetensors; got {checkpoint}")
     _make_folder(checkpoint)
     with join_ranks(choose_profile().device) as device:
-        alone = only_training(checkpoint) if rank() == 0 else nullcontext()
-        with alone:
-            _train(checkpoint, preset, iterations, compile, save_every, keep, tensorboard, resume, settings, device)
+        # After a process has died torchrun starts all of them again, and what they had saved is theirs.
+        resume = resume or any_rank(rank() == 0 and _saved_by_this_job(checkpoint), device)
+        if not resume:
+            _refuse_to_overwrite(checkpoint, preset)
+        with only_training(checkpoint) if rank() == 0 else nullcontext():
+            _train(checkpoint, preset, iterations, save_every, keep, tensorboard, resume, settings, device)
 
 
-def _train(checkpoint, preset, iterations, compile, save_every, keep, tensorboard, resume, settings, device) -> None:
+def _torchrun_job() -> str:
+    """What the processes that one torchrun starts, at first and again, have in common."""
+    job = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    return job if job != "none" else f"{platform.node()} {os.getppid()}"
+
+
+def _saved_by_this_job(checkpoint: Path) -> bool:
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) == 0 or not checkpoint.exists():
+        return False
+    return newest_checkpoint(checkpoint)[0].notes.get("job") == _torchrun_job()
+
+
+def _refuse_to_overwrite(checkpoint: Path, preset: str | None) -> None:
+    if checkpoint.exists():
+        raise ValueError(f"{checkpoint} exists already: say --resume to go on with it, or give another name")
+    for suffix in (".csv", ".png") if preset else (".csv",):
+        other = checkpoint.with_suffix(suffix)
+        if other.exists():
+            raise ValueError(f"{other} exists already, and a run of this name would overwrite it: give another name")
+
+
+def _train(checkpoint, preset, iterations, save_every, keep, tensorboard, resume, settings, device) -> None:
     saved, notice = newest_checkpoint(checkpoint) if resume else (None, None)
-    _say(notice)
     by_preset = preset or (saved and "preset" in saved.notes)
     job = preset_job(preset, settings, saved) if by_preset else job_of(settings, saved)
     notes, num_iterations = job.notes, iterations or job.num_iterations
+    if saved and saved.training and num_iterations < len(saved.training["losses"]):
+        done = len(saved.training["losses"])
+        raise ValueError(f"--iterations {num_iterations} is less than the {done} that this run has done")
     notes["num_iterations"] = num_iterations
-    precision = settings["precision"] or notes.get("precision")
-    speed = choose_speed(device, compile)
-    speed = replace(speed, precision=PRECISIONS[precision]) if precision else speed
+    if num_ranks() > 1:
+        notes["job"] = _torchrun_job()
+    speed = _speed(device, notes.get("precision"), notes.get("compile"))
     notes["precision"] = str(speed.precision).removeprefix("torch.")
     model = job.model.to(device)
     _say(speed.set_up(model, *job.example(device)))
     state = TrainingState(model, notes["seed"], speed.precision)
     if saved:
         resume_training(state, saved)
+    _check_same_moment(state.iteration, device)
+    if notice:
+        _say(notice)
+        if rank() == 0 and checkpoint.exists():  # out of the way, or it would push a sound one out
+            os.replace(checkpoint, checkpoint.with_name(f"{checkpoint.name}.damaged"))
     seconds_before, began_at, began = notes.get("seconds", 0.0), state.iteration, time.perf_counter()
 
     def notes_now() -> dict:
@@ -120,21 +151,22 @@ def _train(checkpoint, preset, iterations, compile, save_every, keep, tensorboar
         warmup_iterations = job.options.get("warmup_iterations", 100)
         return learning_rate_at(iteration, num_iterations, job.options["learning_rate"], warmup_iterations)
 
-    files = RunFiles(checkpoint, learning_rate, keep, tensorboard) if rank() == 0 else None
+    files = RunFiles(checkpoint, learning_rate, began_at, keep, tensorboard) if rank() == 0 else None
+    saved_at = began_at if saved and not notice else -1
 
     def save() -> None:
-        if files is None:
+        nonlocal saved_at
+        if files is None or state.iteration <= saved_at:
             return
         files.save(state, job.schedule, notes_now())
+        saved_at = state.iteration
         if job.recipe:
             _draw_prompts(state.ema_model, job.schedule, job.recipe, notes["picture_size"], checkpoint)
 
     run = train_steps(state, job.schedule, job.data, num_iterations, **job.options)
-    try:
-        with (
-            stop_between_iterations() as stop,
-            tqdm(run, total=num_iterations, initial=began_at, unit="it", ncols=90, disable=rank() > 0) as bar,
-        ):
+    with stop_between_iterations() as stop:
+        try:
+            bar = tqdm(run, total=num_iterations, initial=began_at, unit="it", ncols=90, disable=rank() > 0)
             for _ in bar:
                 if state.iteration % save_every == 0:
                     bar.set_postfix(loss=f"{sum(state.losses[-50:]) / len(state.losses[-50:]):.4f}", refresh=False)
@@ -142,18 +174,26 @@ def _train(checkpoint, preset, iterations, compile, save_every, keep, tensorboar
                         save()
                     except OSError as error:  # the disk is full, say: what is learnt need not be lost for that
                         _say(f"{error}. Training goes on; make room before the next save.")
-                if stop.asked:
-                    raise KeyboardInterrupt
-    except KeyboardInterrupt:
-        _say(f"Stopped at iteration {state.iteration}.")
-    except Exception as error:
-        # What was learnt is kept; a run that failed at once leaves no file behind. Where another process has died, this
-        # one is in the middle of an iteration, and the last checkpoint is the better place to go on from.
-        in_step = num_ranks() == 1 or isinstance(error, TrainingDiverged)
-        if state.iteration > began_at and in_step:
+                # Several processes stop together: where one left alone, the others would wait for it.
+                if (num_ranks() == 1 or state.iteration % 10 == 0) and any_rank(stop.asked, device):
+                    _say(f"Stopped at iteration {state.iteration}.")
+                    break
+            run.close()  # where the last loss was no number, this goes back to the last that was
             save()
-        raise
-    save()
+        except (TrainingDiverged, OutOfMemory) as error:
+            spoilt_at = getattr(error, "iteration", None)
+            if files and spoilt_at is not None and saved_at >= spoilt_at:  # saved before its next loss was known
+                files.take_back()
+                saved_at = -1 if not checkpoint.exists() else state.iteration
+            # A run that failed at once leaves no file behind. Of several processes one alone may lack memory.
+            if state.iteration > began_at and (num_ranks() == 1 or isinstance(error, TrainingDiverged)):
+                save()
+            if isinstance(error, OutOfMemory):
+                raise
+            any_rank(False, device)  # the others wait until this is written
+            raise
+        except KeyboardInterrupt:  # a second Ctrl-C, in the middle of an iteration
+            raise ValueError(f"stopped at once: {checkpoint} is as it was saved last") from None
     if rank() > 0:
         return
     click.echo(f"{checkpoint} holds iteration {state.iteration}. Look: python -m ddpm_core sample {checkpoint}")
@@ -163,6 +203,23 @@ def _train(checkpoint, preset, iterations, compile, save_every, keep, tensorboar
         click.echo("Go on: the same command with --resume.")
     elif job.recipe:
         _publish(Path(f"{notes['preset']}.safetensors"), state, job.schedule, notes_now(), job.recipe)
+
+
+def _speed(device: torch.device, precision: str | None, compile: str | None) -> Speed:
+    """The switches for a device, with the precision that is asked for; float32 then means float32, and no TF32."""
+    speed = choose_speed(device, compile)
+    if precision is None:
+        return speed
+    return replace(speed, precision=PRECISIONS[precision], tf32=speed.tf32 and precision != "float32")
+
+
+def _check_same_moment(iteration: int, device: torch.device) -> None:
+    iterations = gather_rows(torch.tensor([iteration], device=device)).tolist()
+    if len(set(iterations)) > 1:
+        raise ValueError(
+            f"the processes do not see the same checkpoint (they are at iterations {iterations}): "
+            "all machines need one shared folder for it"
+        )
 
 
 def _say(sentence: str | None) -> None:
@@ -209,7 +266,7 @@ def _publish(path: Path, state: TrainingState, schedule: NoiseSchedule, notes: d
 @click.option("--guidance-scale", type=float, help="How much the prompt counts.  [default: the checkpoint's, or 3]")
 @click.option("--negative", default="", help="A prompt that the pictures shall keep away from.")
 @click.option("--num-steps", type=int, help="Steps of sampling.  [default: the schedule's length; with prompts 50]")
-@click.option("--precision", type=click.Choice(list(PRECISIONS)), default="float32", show_default=True)
+@click.option("--precision", type=click.Choice(list(PRECISIONS)), help="[default: float32, on a GPU with TF32]")
 @click.option("--compile", type=click.Choice(["fuse", "graphs"]), help="Use torch.compile, which takes a minute first.")
 @click.option("--seed", default=0, show_default=True)
 def sample(arguments, model, out, count, guidance_scale, negative, num_steps, precision, compile, seed) -> None:
@@ -234,7 +291,9 @@ def sample(arguments, model, out, count, guidance_scale, negative, num_steps, pr
     device = choose_profile().device
     path = given or shipped_checkpoint(model or "emoji")
     loaded = load_checkpoint(path, device)
-    speed = replace(choose_speed(device, compile), precision=PRECISIONS[precision])
+    speed = _speed(device, precision, compile)
+    if precision is None:
+        speed = replace(speed, precision=torch.float32)
     size = loaded.notes.get("picture_size")
     if size is None:
         raise CheckpointError(f"{path} does not say how large its pictures are (picture_size in its notes)")
@@ -242,8 +301,9 @@ def sample(arguments, model, out, count, guidance_scale, negative, num_steps, pr
         prompts = [prompt for prompt in prompts for _ in range(count or 1)] or [""] * (count or 16)
         scale = loaded.notes.get("guidance_scale", 3.0) if guidance_scale is None else guidance_scale
         B = len(prompts) * (1 if scale in (0, 1) else 2)  # guidance asks twice
-        x_t, t = torch.zeros(B, *size, device=device), torch.zeros(B, dtype=torch.long, device=device)
-        _say(speed.set_up(loaded.model, x_t, t, loaded.model.null_cond.expand(B, -1)))
+        x_t, t = torch.zeros(B, *size, device=device), torch.zeros(1, dtype=torch.long, device=device).expand(B)
+        t = t if len(prompts) == B else t.contiguous()  # as sample and guided pass it on
+        _say(speed.set_up(loaded.model, x_t, t, loaded.model.null_cond.repeat(B, 1)))
         with collect_notices() as notices:
             steps = generate(loaded.model, loaded.schedule, prompts, tuple(size), scale, negative, num_steps, seed)
         for notice in notices:
@@ -254,7 +314,8 @@ def sample(arguments, model, out, count, guidance_scale, negative, num_steps, pr
             raise ValueError(f"{path} reads no text: it was trained without captions, so leave prompts out")
         generator = torch.Generator(device).manual_seed(seed)
         x_T = torch.randn(count or 16, *size, generator=generator, device=device)
-        _say(speed.set_up(loaded.model, x_T, torch.zeros(len(x_T), dtype=torch.long, device=device)))
+        t = torch.zeros(1, dtype=torch.long, device=device).expand(len(x_T))
+        _say(speed.set_up(loaded.model, x_T, t))
         steps = sample_steps(loaded.model, loaded.schedule, x_T, num_steps, generator=generator)
         num_steps = num_steps or len(loaded.schedule)
     with speed.autocast(device):

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import reprlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,11 +48,15 @@ def save_checkpoint(
     schedule: NoiseSchedule,
     notes: dict | None = None,
     with_training: bool = False,
+    before_replacing: Callable[[], None] = lambda: None,
 ) -> None:
     """Writes state.ema_model and the schedule; with_training adds all that going on with the training needs.
 
-    notes: anything that json can hold (command, time, score). The file appears whole or not at all: it is written
-    under another name first. Raises TypeError where the model is neither a UNet nor a TextToImage.
+    notes:            anything that json can hold (command, time, score)
+    before_replacing: called when the new file is complete and the one at path still there
+
+    The file appears whole or not at all: it is written under another name first. Raises TypeError where the model is
+    neither a UNet nor a TextToImage.
     """
     if not isinstance(state.ema_model, UNet | TextToImage):
         raise TypeError(f"only a ddpm_core UNet or TextToImage can be saved; got {type(state.ema_model).__name__}")
@@ -66,7 +71,7 @@ def save_checkpoint(
         tensors["losses"] = torch.tensor(state.losses, dtype=torch.float64)
     metadata = {"format": FORMAT, "notes": json.dumps(notes or {}, sort_keys=True), **_description(state.ema_model)}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    _write(Path(path), tensors, metadata | {"sha256": _checksum(tensors, metadata)})
+    _write(Path(path), tensors, metadata | {"sha256": _checksum(tensors, metadata)}, before_replacing)
 
 
 def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
@@ -103,6 +108,11 @@ def resume_training(state: TrainingState, checkpoint: Checkpoint) -> None:
         raise CheckpointError(
             f"the checkpoint is of another architecture: it has {reprlib.repr(theirs)}, "
             f"this model has {reprlib.repr(ours)}"
+        )
+    if checkpoint.training["generator"].shape != state.generator.get_state().shape:
+        raise CheckpointError(
+            "this run was begun on another kind of device (CPU or GPU), where random numbers are made differently: "
+            f"go on with it there; this one is {state.device.type}"
         )
     optimizer = state.optimizer.state_dict() | {"state": checkpoint.training["optimizer_state"]}
     ema_model = checkpoint.model.state_dict()
@@ -160,7 +170,9 @@ def _checksum(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
     return sha256.hexdigest()
 
 
-def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+def _write(
+    path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], before_replacing: Callable[[], None]
+) -> None:
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,6 +180,7 @@ def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> 
             file.write(save(tensors, metadata))
             file.flush()
             os.fsync(file.fileno())  # on the disk before it takes the old one's place, should the power fail
+        before_replacing()
         os.replace(unfinished, path)
     except OSError as error:
         raise OSError(f"{path} could not be written, and what was there is untouched: {error}") from error

@@ -2,7 +2,7 @@
 
 torchrun starts the processes ("ranks"). All of them go through the same iterations with the same random numbers; only
 the calls of the network are shared out. So the maths of training need not know, and its losses are those of a single
-process.
+process, but for the last digits, in which sums of parts differ from the whole.
 """
 
 import os
@@ -42,26 +42,28 @@ def join_ranks(device: torch.device) -> Iterator[torch.device]:
         yield device
         return
     if device.type == "cuda":
-        local_rank = int(os.environ["LOCAL_RANK"])
-        if local_rank >= torch.cuda.device_count():
+        if int(os.environ["LOCAL_WORLD_SIZE"]) > torch.cuda.device_count():
             raise ValueError(
                 f"there are more processes than devices: say --nproc-per-node {torch.cuda.device_count()}, or fewer"
             )
-        device = torch.device("cuda", local_rank)
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(seconds=SECONDS_TO_WAIT))
     try:
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(seconds=SECONDS_TO_WAIT))
         yield device
     except RuntimeError as error:
-        if isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "Gloo", "NCCL", "DDP")):
-            raise RankLost(
-                "another process of this training has ended or does not answer, so this one ends too. What is in the "
-                "checkpoint is safe: the same command with --resume goes on (torchrun --max-restarts does so itself)"
-            ) from error
-        raise
+        # The backends raise exceptions of their own or, for a connection that is gone, a plain one that names them.
+        is_plain = type(error) is RuntimeError and any(name in str(error).lower() for name in ("gloo", "nccl"))
+        if not is_plain and not isinstance(error, dist.DistError):
+            raise
+        raise RankLost(
+            "another process of this training has ended or does not answer, so this one ends too. What is in the "
+            "checkpoint is safe: the same command with --resume goes on (torchrun --max-restarts does so itself)"
+        ) from error
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 def share_out(model: nn.Module) -> Callable[..., Tensor]:
@@ -84,6 +86,11 @@ def share_out(model: nn.Module) -> Callable[..., Tensor]:
         return torch.cat(parts)
 
     return shared_model
+
+
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """Whether flag is true in any of the processes, the same answer in all of them."""
+    return flag if num_ranks() == 1 else bool(gather_rows(torch.tensor([flag], device=device)).any())
 
 
 def gather_rows(rows: Tensor) -> Tensor:

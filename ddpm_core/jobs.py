@@ -1,5 +1,6 @@
 """What a training run is made of, from the settings that were asked for or from the run that goes on."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,14 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_core.checkpoint import Checkpoint
-from ddpm_core.data import PictureTextShards, load_pictures
+from ddpm_core.data import DOWNLOADED_DATA_SETS, OFFLINE_DATA_SETS, PictureTextShards, load_pictures
 from ddpm_core.distributed import num_ranks, rank
 from ddpm_core.presets import PRESETS, Preset, data_checksum
 from ddpm_core.schedule import NoiseSchedule, cosine_betas
-from ddpm_core.text import TextEncoder, Tokenizer
+from ddpm_core.text import TextEncoder, Tokenizer, split_words
 from ddpm_core.text_to_image import TextToImage
 from ddpm_core.training import Batches
 from ddpm_core.unet import UNet
+
+WORDS_AT_MOST = 63  # of a caption from tar files; some on the web have thousands
+DATA_SETS = {name.lower(): name for name in OFFLINE_DATA_SETS + DOWNLOADED_DATA_SETS}
 
 
 @dataclass
@@ -37,7 +41,7 @@ class Job:
         B = self.options["batch_size"] // num_ranks()
         x_t = torch.zeros(B, *self.notes["picture_size"], device=device)
         null_cond = self.options.get("null_cond")
-        cond = [] if null_cond is None else [null_cond.to(device).expand(B, -1)]
+        cond = [] if null_cond is None else [null_cond.to(device).repeat(B, 1)]
         return [x_t, torch.zeros(B, dtype=torch.long, device=device), *cond]
 
 
@@ -52,12 +56,14 @@ def preset_job(preset: str | None, settings: dict, saved: Checkpoint | None) -> 
         raise ValueError(f"--preset {preset} cannot go on with this checkpoint, which was made by {made_by}")
     name = preset or saved.notes["preset"]
     recipe = PRESETS[name]
-    decided = [name for name, value in settings.items() if value is not None and name not in ("seed", "precision")]
+    of_the_machine = ("seed", "precision", "compile")
+    decided = [name for name, value in settings.items() if value is not None and name not in of_the_machine]
     if decided:
         raise ValueError(f"a preset decides this itself: leave out {', '.join(map(_option, decided))}")
     notes = _agreed(settings, saved)
     pictures, captions = recipe.load()
-    notes |= dict(preset=name, guidance_scale=recipe.guidance_scale, data_checksum=data_checksum(pictures, captions))
+    notes |= dict(preset=name, guidance_scale=recipe.guidance_scale)
+    _same_data(notes, data_checksum=data_checksum(pictures, captions))
     notes |= dict(picture_size=list(pictures.shape[1:]))
     torch.manual_seed(notes["seed"])
     model = recipe.new_model(pictures, captions)
@@ -72,25 +78,28 @@ def job_of(settings: dict, saved: Checkpoint | None) -> Job:
     notes.setdefault("batch_size", 128)
     notes.setdefault("learning_rate", 3e-3)
     timesteps, channels = notes.pop("timesteps", 200), notes.pop("channels", None)
-    picture_size = notes.pop("picture_size", None)
+    picture_size, num_workers = notes.pop("picture_size", None), notes.get("num_workers", 0)
     options = dict(batch_size=notes["batch_size"], learning_rate=notes["learning_rate"])
     schedule = saved.schedule if saved else NoiseSchedule(cosine_betas(timesteps))
     num_iterations = notes.get("num_iterations", 850)
     torch.manual_seed(notes["seed"])
-    if ".tar" in notes["data"] or any(Path(notes["data"]).glob("*.tar")):
+    if notes["data"].lower() not in DATA_SETS and _are_tar_files(notes["data"]):
         size = picture_size[1] if isinstance(picture_size, list) else picture_size or 32
-        notes |= dict(picture_size=[3, size, size], processes=num_ranks(), guidance_scale=3.0)
+        notes |= dict(picture_size=[3, size, size], processes=num_ranks(), num_workers=num_workers, guidance_scale=3.0)
         shards = _open_shards(notes)
+        _same_data(notes, shards=hashlib.sha256("\n".join(Path(s).name for s in shards.shards).encode()).hexdigest())
         model = _captioned_model(shards, _widths(channels, size)) if saved is None else _same_again(saved.model)
         options |= dict(null_cond=model.null_cond)
 
         def data(start: int) -> Batches:
             for pictures, captions in shards.batches(start):
-                yield pictures, model.tokenizer(captions)
+                yield pictures, model.tokenizer([_first_words(caption, model.tokenizer) for caption in captions])
 
         return Job(model, schedule, data, options, num_iterations, notes, skipped=shards.skipped)
-    if isinstance(picture_size, int):
-        raise ValueError("--picture-size is for pictures from tar files: a data set has its own")
+    if isinstance(picture_size, int) or num_workers:
+        raise ValueError("--picture-size and --workers are for tar files; a data set has its size and is in memory")
+    if saved and isinstance(saved.model, TextToImage):
+        raise ValueError("this checkpoint reads captions and does not say of which data: go on with it in Python")
     pictures, _ = load_pictures(notes["data"])
     notes |= dict(picture_size=list(pictures.shape[1:]))
     new = dict(in_channels=pictures.shape[1], channels=_widths(channels, pictures.shape[2]))
@@ -103,12 +112,29 @@ def _open_shards(notes: dict) -> PictureTextShards:
     if batch_size % processes:
         raise ValueError(f"--batch-size must be a multiple of the {processes} processes; got {batch_size}")
     size, share = notes["picture_size"][1], batch_size // processes
-    return PictureTextShards(notes["data"], size, share, notes["seed"], rank(), processes)
+    return PictureTextShards(
+        notes["data"], size, share, notes["seed"], rank(), processes, num_workers=notes["num_workers"]
+    )
+
+
+def _are_tar_files(data: str) -> bool:
+    return ".tar" in data or data.endswith(".tgz") or Path(data).expanduser().is_dir()
+
+
+def _same_data(notes: dict, **found: str) -> None:
+    """Notes a checksum of the data. Raises ValueError where the run that goes on has another one."""
+    for name, checksum in found.items():
+        if notes.setdefault(name, checksum) != checksum:
+            raise ValueError("the data are not those that this run was begun with, so it cannot go on: begin anew")
 
 
 def _agreed(settings: dict, saved: Checkpoint | None) -> dict:
     """The settings that were given, or those of the run that goes on. Raises ValueError where the two contradict."""
     given = {name: value for name, value in settings.items() if value is not None}
+    if "data" in given and given["data"].lower() in DATA_SETS:
+        given["data"] = DATA_SETS[given["data"].lower()]
+    if "channels" in given:
+        given["channels"] = ",".join(map(str, _widths(given["channels"], 0)))
     if saved is None:
         return dict(seed=0) | given
     unet = saved.model.unet if isinstance(saved.model, TextToImage) else saved.model
@@ -121,17 +147,28 @@ def _agreed(settings: dict, saved: Checkpoint | None) -> dict:
     if others:
         was, is_now = (", ".join(f"{_option(name)} {of[name]}" for name in others) for of in (begun, given))
         raise ValueError(f"this run was begun with {was}, and cannot go on with {is_now}: leave it out, or begin anew")
-    return {name: value for name, value in saved.notes.items() if name != "iterations"} | given
+    return dict(seed=0) | {name: value for name, value in saved.notes.items() if name != "iterations"} | given
 
 
 def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}" if name != "processes" else "--nproc-per-node"
+    return dict(processes="--nproc-per-node", num_workers="--workers").get(name, f"--{name.replace('_', '-')}")
 
 
 def _captioned_model(shards: PictureTextShards, channels: tuple[int, ...]) -> TextToImage:
-    tokenizer = Tokenizer.from_captions(shards.captions())
+    words: set[str] = set()
+    longest = 0
+    for caption in shards.captions():  # which may be more than memory holds; their different words are not
+        split = split_words(caption)
+        words.update(split)
+        longest = max(longest, len(split))
+    tokenizer = Tokenizer(sorted(words), 1 + min(longest, WORDS_AT_MOST))
     unet = UNet(3, channels, context_dim=64, cross_attention_levels=(len(channels) - 1,))
     return TextToImage(unet, TextEncoder(len(tokenizer), tokenizer.max_length, 64), tokenizer)
+
+
+def _first_words(caption: str, tokenizer: Tokenizer) -> str:
+    """As much of a caption as the model reads."""
+    return " ".join(split_words(caption)[: tokenizer.max_length - 1])
 
 
 def _same_again(model: TextToImage) -> TextToImage:

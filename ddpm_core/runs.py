@@ -9,13 +9,17 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 
 from ddpm_core.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from ddpm_core.schedule import NoiseSchedule
 from ddpm_core.training import TrainingState
+
+Row = Sequence[object]
+TITLE = ("iteration", "loss", "learning_rate")
 
 
 class RunFiles:
@@ -30,54 +34,82 @@ class RunFiles:
         self,
         checkpoint: Path,
         learning_rate: Callable[[int], float],  # of an iteration
+        begun_at: int = 0,  # the iteration from which the run goes on: what the history says before it stays
         keep: int = 1,
         tensorboard: bool = False,
     ):
-        self.checkpoint, self.learning_rate = checkpoint, learning_rate
+        self.checkpoint, self.learning_rate, self.begun_at = checkpoint, learning_rate, begun_at
         self.older = [checkpoint.with_suffix(f".older{number}{checkpoint.suffix}") for number in range(1, keep + 1)]
         self.history = checkpoint.with_suffix(".csv")
-        self._tensorboard = _tensorboard_writer(checkpoint.with_suffix(".tensorboard")) if tensorboard else None
-        self._rows_written: int | None = None  # None: nothing yet, by this process
+        self._tensorboard = _tensorboard_writer(checkpoint, begun_at) if tensorboard else None
+        self._rows_written: int | None = None  # None: none yet by this process, or the last of them are in doubt
 
     def save(self, state: TrainingState, schedule: NoiseSchedule, notes: dict) -> None:
         """Writes the checkpoint with its training, and the history. Raises OSError where there is no room."""
-        self._rotate()
-        save_checkpoint(self.checkpoint, state, schedule, notes, with_training=True)
-        self._write_history(state.losses)
+        save_checkpoint(self.checkpoint, state, schedule, notes, with_training=True, before_replacing=self._keep_older)
+        rows_written, self._rows_written = self._rows_written, None
+        if rows_written is None or rows_written > state.iteration:
+            self._begin_history(state.losses)
+        else:
+            self._append(self.history, self._rows(state.losses, rows_written))
+        self._rows_written = state.iteration
 
-    def _rotate(self) -> None:
+    def take_back(self) -> None:
+        """Gives up the checkpoint, whose weights turned out to be spoilt, for the one before it, if there is one."""
+        self._rows_written = None
+        if self.older and self.older[0].exists():
+            os.replace(self.older[0], self.checkpoint)
+        else:
+            self.checkpoint.unlink(missing_ok=True)
+            self.history.unlink(missing_ok=True)
+
+    def _keep_older(self) -> None:
+        """Makes the checkpoint the first of the older ones, just before a new one takes its place."""
         if not self.older or not self.checkpoint.exists():
             return
         if self.older[0].exists() and self.older[0].samefile(self.checkpoint):
-            return  # a process that was killed has done this, and then written nothing
-        for newer, older in reversed(list(zip(self.older, self.older[1:], strict=False))):
-            if newer.exists():
-                os.replace(newer, older)
+            return  # a process that was killed has done this, and no more
         # A second name for the checkpoint, which so is never missing; a copy where the file system has no such thing.
         second = self.checkpoint.with_name(f"{self.older[0].name}.{os.getpid()}.tmp")
         try:
             os.link(self.checkpoint, second)
         except OSError:
             shutil.copyfile(self.checkpoint, second)
+        for newer, older in reversed(list(zip(self.older, self.older[1:], strict=False))):
+            if newer.exists():
+                os.replace(newer, older)
         os.replace(second, self.older[0])
 
-    def _write_history(self, losses: list[float]) -> None:
-        first = 0 if self._rows_written is None else self._rows_written
+    def _rows(self, losses: list[float], first: int) -> list[Row]:
         rows = [(number + 1, losses[number], self.learning_rate(number)) for number in range(first, len(losses))]
-        if self._rows_written is None:  # anew, without what an earlier process noted after its last checkpoint
-            unfinished = self.history.with_name(f"{self.history.name}.{os.getpid()}.tmp")
-            with unfinished.open("w", newline="") as file:
-                csv.writer(file).writerows([("iteration", "loss", "learning_rate"), *rows])
-            os.replace(unfinished, self.history)
-        else:
-            with self.history.open("a", newline="") as file:
-                csv.writer(file).writerows(rows)
-        self._rows_written = len(losses)
         if self._tensorboard:
             for iteration, loss, learning_rate in rows:
                 self._tensorboard.add_scalar("loss", loss, iteration)
                 self._tensorboard.add_scalar("learning_rate", learning_rate, iteration)
             self._tensorboard.flush()
+        return rows
+
+    def _begin_history(self, losses: list[float]) -> None:
+        """Writes it anew, without what an earlier process noted after the checkpoint from which this one goes on."""
+        before = _read_rows(self.history)[: self.begun_at]
+        if [row[0] for row in before] != [str(number + 1) for number in range(self.begun_at)]:
+            before = []
+        unfinished = self.history.with_name(f"{self.history.name}.{os.getpid()}.tmp")
+        self._append(unfinished, [TITLE, *before, *self._rows(losses, len(before))])
+        os.replace(unfinished, self.history)
+
+    @staticmethod
+    def _append(path: Path, rows: list[Row]) -> None:
+        with path.open("a", newline="") as file:
+            csv.writer(file).writerows(rows)
+
+
+def _read_rows(history: Path) -> list[Row]:
+    try:
+        with history.open(newline="") as file:
+            return list(csv.reader(file))[1:]
+    except OSError:
+        return []
 
 
 def newest_checkpoint(path: Path) -> tuple[Checkpoint, str | None]:
@@ -88,9 +120,10 @@ def newest_checkpoint(path: Path) -> tuple[Checkpoint, str | None]:
     try:
         return load_checkpoint(path), None
     except (FileNotFoundError, CheckpointError) as error:
-        for older in sorted(path.parent.glob(f"{path.stem}.older*{path.suffix}")):
+        files = path.parent.glob(f"{escape(path.stem)}.older*{path.suffix}")
+        for older in sorted(files, key=lambda file: (len(file.name), file.name)):  # older2 before older10
             try:
-                return load_checkpoint(older), f"{error}. Going on from the one before it, {older}."
+                return load_checkpoint(older), f"{error}. Going on from an older one, {older}."
             except CheckpointError:
                 continue
         raise
@@ -115,7 +148,8 @@ def only_training(checkpoint: Path) -> Iterator[None]:
     except OSError as error:
         raise ValueError(f"{checkpoint} cannot be written: {error.strerror} ({checkpoint.parent.resolve()})") from None
     try:
-        for name in (checkpoint.name, f"{checkpoint.stem}.older*", f"{checkpoint.stem}.csv"):
+        stem = escape(checkpoint.stem)
+        for name in (escape(checkpoint.name), f"{stem}.older*", f"{stem}.csv"):
             for unfinished in checkpoint.parent.glob(f"{name}.*.tmp"):
                 unfinished.unlink()  # of a process that was killed while it wrote
         yield
@@ -148,9 +182,9 @@ class stop_between_iterations:
             signal.signal(number, handler)
 
 
-def _tensorboard_writer(folder: Path):
+def _tensorboard_writer(checkpoint: Path, begun_at: int):
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise ValueError("--tensorboard needs the package tensorboard: pip install tensorboard") from None
-    return SummaryWriter(str(folder), purge_step=1)  # all is written again from the first iteration on
+    return SummaryWriter(str(checkpoint.with_suffix(".tensorboard")), purge_step=begun_at + 1)

@@ -71,9 +71,10 @@ class Speed:
             return None
         try:
             model.compile(dynamic=False, mode="reduce-overhead" if self.compile == "graphs" else None)
-            with self.autocast(example[0].device):
+            is_trained = any(weight.requires_grad for weight in model.parameters())
+            with self.autocast(example[0].device), torch.set_grad_enabled(is_trained):
                 answer = model(*example)
-            if answer.requires_grad:  # it is going to be trained
+            if is_trained:
                 answer.sum().backward()
         except Exception as error:  # compilers fail in many ways, and none of them matters to the result
             model._compiled_call_impl = None

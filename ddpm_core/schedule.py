@@ -86,7 +86,8 @@ class NoiseSchedule:
                 f"t must hold one step number for each of the {len(x)} pictures, shape ({len(x)},); "
                 f"got shape {tuple(t.shape)}"
             )
-        lowest, highest = (bound.item() for bound in t.aminmax()) if len(t) else (0, 0)
+        # On a GPU, to look at t would be to wait for it; indexing refuses what is out of range there, too.
+        lowest, highest = (bound.item() for bound in t.aminmax()) if len(t) and t.device.type == "cpu" else (0, 0)
         if lowest < 0 or highest >= len(self):
             raise ValueError(
                 f"t must lie between 0 and {len(self) - 1} (this schedule has {len(self)} timesteps, counted from 0); "

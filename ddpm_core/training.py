@@ -46,7 +46,14 @@ def diffusion_loss(
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss stopped being a number. The model holds its last good weights."""
+    """The loss stopped being a number. The model holds its last good weights.
+
+    iteration: that of the loss, where it is known; weights from before it gave sound losses
+    """
+
+    def __init__(self, message: str, iteration: int | None = None):
+        super().__init__(message)
+        self.iteration = iteration
 
 
 class TrainingState:
@@ -150,12 +157,16 @@ def train(
     its last good weights. Raises OutOfMemory where a batch is too large for the device.
     """
     _check_numbers(num_iterations=num_iterations, batch_size=batch_size)
+    if not 0 < learning_rate < math.inf:
+        raise ValueError(f"learning_rate must be a number above 0; got {describe(learning_rate)}")
     model, optimizer, scaler, generator = state.model, state.optimizer, state.scaler, state.generator
     schedule = schedule.to(state.device)
     if null_cond is not None:
         null_cond = null_cond.to(state.device)
     if callable(pictures) and not isinstance(pictures, Tensor):
-        batches = _stream_batches(pictures(state.iteration), null_cond, state.device)
+        if cond is not None:
+            raise ValueError("cond goes with a tensor of pictures; a function brings the conditions with its batches")
+        batches = _stream_batches(pictures(state.iteration), null_cond, batch_size, state.device)
     else:
         _check_data(pictures, cond, null_cond)
         batches = _draw_batches(pictures, cond, batch_size, generator)
@@ -196,13 +207,19 @@ def _draw_batches(pictures: Tensor, cond: Tensor | None, batch_size: int, genera
         yield batch, None if cond is None else cond[rows]
 
 
-def _stream_batches(batches: Batches, null_cond: Tensor | None, device: torch.device) -> Batches:
+def _stream_batches(batches: Batches, null_cond: Tensor | None, batch_size: int, device: torch.device) -> Batches:
     """Batches from somewhere else; where several processes train, each brings its share."""
+    share = batch_size // num_ranks()
     for pictures, cond in batches:
+        if len(pictures) != share:
+            raise ValueError(
+                f"batches must hold {share} pictures, a process's share of batch_size; got {len(pictures)}"
+            )
         if (cond is None) != (null_cond is None):
             raise ValueError("batches with conditions need a null_cond, and batches without conditions none")
         check_pictures(pictures)
         yield gather_rows(pictures.to(device)), None if cond is None else gather_rows(cond.to(device))
+    raise ValueError("the batches came to an end; the iterator must be endless")
 
 
 def _with_cond(model: nn.Module, cond: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
@@ -250,15 +267,20 @@ class _LastGood:
         self.check_every = 1 if state.device.type == "cpu" else 50
 
     def __enter__(self) -> "_LastGood":
-        self.saved = copy.deepcopy(self.state.state_dict())
+        self._save()
         return self
+
+    def _save(self) -> None:
+        saved = self.state.state_dict()
+        self.iteration = len(saved.pop("losses"))  # the losses before it stay as they are, and can be many
+        self.saved = copy.deepcopy(saved)
 
     def check(self, loss: Tensor) -> None:
         """Raises TrainingDiverged where the next loss is no number; now and then, saves the moment before it."""
         if self.state.iteration % self.check_every == 0 and not math.isfinite(loss.item()):
             raise self._go_back(loss.item())
         if self.state.iteration % 50 == 0:  # these weights have just given a finite loss
-            self.saved = copy.deepcopy(self.state.state_dict())
+            self._save()
 
     def __exit__(self, error_type: type | None, *_: object) -> None:
         """The caller leaves, perhaps between two looks at the loss."""
@@ -269,15 +291,16 @@ class _LastGood:
                 raise error
 
     def _go_back(self, loss: float) -> TrainingDiverged:
-        wrong = (iteration for iteration, earlier in enumerate(self.state.losses) if not math.isfinite(earlier))
-        diverged_at = next(wrong, self.state.iteration)
-        self.state.load_state_dict(self.saved)
+        losses, known = self.state.losses, range(self.iteration, self.state.iteration)
+        diverged_at = next((i for i in known if not math.isfinite(losses[i])), self.state.iteration)
+        self.state.load_state_dict(self.saved | dict(losses=losses[: self.iteration]))
         return TrainingDiverged(
             f"training stopped at iteration {diverged_at}: the loss became {loss}. "
             f"The model is back at its last good weights, those of iteration {self.state.iteration}. "
             f"Likely causes: a learning rate that is too high (it is {self.learning_rate:g}; "
             f"try {self.learning_rate / 10:g}), a division by zero or a root of a negative number in a network of "
-            "your own, or half precision (use float32)."
+            "your own, or half precision (use float32).",
+            diverged_at,
         )
 
 

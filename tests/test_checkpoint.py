@@ -404,6 +404,14 @@ def test_ten_thousand_files_with_a_byte_changed_are_refused_or_hold_what_was_sav
     assert refused > 9_000
 
 
+def test_a_run_of_another_kind_of_device_is_refused(state, training, schedule, path):
+    save_checkpoint(path, state, schedule, with_training=True)
+    checkpoint = load_checkpoint(path)
+    checkpoint.training["generator"] = checkpoint.training["generator"][:16]  # as long as a GPU's
+    with pytest.raises(CheckpointError, match=r"begun on another kind of device .* this one is cpu"):
+        resume_training(state, checkpoint)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows keeps rights in another way")
 def test_others_may_read_a_checkpoint_as_they_may_read_any_new_file(state, schedule, path):
     save_checkpoint(path, state, schedule)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ddpm_core import CheckpointError, load_checkpoint
-from ddpm_core.distributed import gather_rows, join_ranks, num_ranks, rank, share_out
+from ddpm_core.distributed import RankLost, gather_rows, join_ranks, num_ranks, rank, share_out
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no gloo in every build")
 
@@ -121,7 +121,7 @@ __main__.main(sys.argv[1:])
 """
 
 
-@pytest.mark.parametrize("restarts", [0, 1])
+@pytest.mark.parametrize("restarts", [0, 3])  # more than one: on a machine under load a new start can fail, too
 def test_a_process_that_dies_ends_the_job_in_words_or_torchrun_starts_it_again(tmp_path, alone, restarts):
     program = tmp_path / "program.py"
     program.write_text(DIES)
@@ -134,6 +134,15 @@ def test_a_process_that_dies_ends_the_job_in_words_or_torchrun_starts_it_again(t
         assert losses_in(tmp_path / "dead.safetensors") == pytest.approx(alone[:4], rel=1e-4)
         assert all("another process of this training has ended" in line for line in errors(result))
         assert "Signal 9 (SIGKILL)" in result.stderr  # torchrun's own report names the one that died
+
+
+def test_a_restart_does_not_go_on_with_a_checkpoint_that_was_refused(tmp_path, alone):
+    before = (tmp_path / "alone.safetensors").read_bytes()
+    result = torchrun("--max-restarts=2", "-m", "ddpm_core", "train", "alone.safetensors", *TINY, cwd=tmp_path)
+    assert result.returncode != 0
+    refusal = "Error: alone.safetensors exists already: say --resume to go on with it, or give another name"
+    assert errors(result).count(refusal) >= 2  # at first, and when torchrun has started it again
+    assert (tmp_path / "alone.safetensors").read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -166,6 +175,26 @@ def test_alone_there_is_nothing_to_join_or_to_share(monkeypatch):
     assert share_out(model) is model and gather_rows(rows) is rows
 
 
-def test_an_error_of_another_kind_passes_through():
-    with pytest.raises(CheckpointError, match="damaged"), join_ranks(torch.device("cpu")):
-        raise CheckpointError("damaged")
+@pytest.mark.parametrize(
+    "error, told",
+    [
+        (CheckpointError("gloo/digits.safetensors is damaged"), CheckpointError),
+        (RuntimeError("shapes do not fit"), RuntimeError),
+        (RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer"), RankLost),
+    ],
+)
+def test_only_a_connection_that_is_gone_is_taken_for_a_lost_process(monkeypatch, error, told):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_, **__: None)
+    with pytest.raises(told) as caught, join_ranks(torch.device("cpu")):
+        raise error
+    assert type(caught.value) is told
+
+
+def test_more_processes_than_devices_are_refused_in_each_of_them(monkeypatch):
+    for name, value in dict(WORLD_SIZE=2, LOCAL_WORLD_SIZE=2, LOCAL_RANK=0).items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    refused = pytest.raises(ValueError, match="more processes than devices: say --nproc-per-node 1, or fewer")
+    with refused, join_ranks(torch.device("cuda")):
+        pass

@@ -1,5 +1,6 @@
 """The command line: most of it in this process, which is fast, and Ctrl-C in a real one."""
 
+import copy
 import dataclasses
 import pickle
 import signal
@@ -15,8 +16,23 @@ import torch
 from click.testing import CliRunner, Result
 from safetensors import safe_open
 
-from ddpm_core import TrainingDiverged, UNet, __main__, cosine_betas, doctor, jobs, load_checkpoint, load_digit_scenes
+from ddpm_core import (
+    EmojiDataset,
+    NoiseSchedule,
+    TrainingDiverged,
+    TrainingState,
+    UNet,
+    __main__,
+    cosine_betas,
+    doctor,
+    jobs,
+    load_checkpoint,
+    load_digit_scenes,
+    save_checkpoint,
+    write_shards,
+)
 from ddpm_core.presets import PRESETS, Preset, data_checksum
+from ddpm_core.runs import stop_between_iterations
 
 TINY = ["--iterations", "5", "--timesteps", "10", "--batch-size", "4", "--channels", "8"]
 
@@ -124,6 +140,8 @@ def stop_training(monkeypatch):
     def stop(after: int, error: BaseException) -> None:
         def stopped(*arguments, **options):
             for state in train_steps(*arguments, **options):
+                if state.iteration == after and isinstance(error, KeyboardInterrupt):
+                    signal.raise_signal(signal.SIGINT)
                 yield state
                 if state.iteration == after:
                     raise error
@@ -217,7 +235,11 @@ def test_an_existing_file_is_refused_and_left_as_it_was(content):
         (["--channels", "8,8,8,8,8"], "pictures of 8x8 cannot be halved 4 times"),
         (["--iterations", "0"], "--iterations"),
         (["--batch-size", "-1"], "--batch-size"),
-        (["--learning-rate", "0"], "--learning-rate"),
+        (["--learning-rate", "0"], "learning_rate must be a number above 0; got 0.0"),
+        (["--learning-rate", "nan"], "learning_rate must be a number above 0; got nan"),
+        (["--seed", str(2**70)], "--seed"),
+        (["--workers", "2"], "--picture-size and --workers are for tar files"),
+        (["--picture-size", "16"], "--picture-size and --workers are for tar files"),
         (["--timesteps", "many"], "--timesteps"),
         (["--speed", "9"], "--speed"),
     ],
@@ -231,6 +253,148 @@ def test_a_run_that_diverges_at_once_says_why_and_leaves_no_file_behind(folder):
     message = fail("train", "new.safetensors", *TINY, "--iterations", 200, "--learning-rate", "1e30")
     assert "the loss became" in message and "a learning rate that is too high" in message
     assert list(folder.iterdir()) == []
+
+
+def test_weights_that_are_no_numbers_are_never_saved(folder):
+    diverging = [*TINY, "--iterations", 200, "--learning-rate", "1e30", "--save-every", 1]
+    assert "the loss became" in fail("train", "new.safetensors", *diverging)
+    assert [path.name for path in folder.glob("*.safetensors")] == []
+
+
+def test_a_divergence_does_not_put_an_older_state_over_a_newer_checkpoint(monkeypatch):
+    train_steps = __main__.train_steps
+
+    def goes_back(state, *arguments, **options):
+        before = None
+        for _ in train_steps(state, *arguments, **options):
+            yield state
+            if state.iteration == 2:
+                before = copy.deepcopy(state.state_dict())
+            if state.iteration == 4:
+                state.load_state_dict(before)
+                raise TrainingDiverged("the loss became nan")
+
+    monkeypatch.setattr(__main__, "train_steps", goes_back)
+    fail("train", "new.safetensors", *TINY, "--save-every", 3)
+    assert iterations_in("new.safetensors") == 3
+
+
+def test_a_spoilt_checkpoint_is_put_aside_and_the_older_one_stays(folder):
+    succeed("train", "new.safetensors", *TINY, "--save-every", 2)
+    Path("new.safetensors").write_bytes(b"spoilt")
+    text = succeed("train", "new.safetensors", "--resume", "--save-every", 3)
+    assert "Going on from an older one, new.older1.safetensors" in text
+    assert iterations_in("new.safetensors") == 5 and iterations_in("new.older1.safetensors") == 4
+    assert Path("new.safetensors.damaged").read_bytes() == b"spoilt"
+
+
+def test_a_run_that_is_done_is_not_saved_again(checkpoint):
+    before = checkpoint.read_bytes()
+    assert "holds iteration 5." in succeed("train", checkpoint, "--resume")
+    assert checkpoint.read_bytes() == before and not list(Path().glob("*.older*"))
+
+
+def test_the_last_iteration_is_saved_once(folder):
+    succeed("train", "new.safetensors", *TINY, "--iterations", 4, "--save-every", 2)
+    assert (iterations_in("new.safetensors"), iterations_in("new.older1.safetensors")) == (4, 2)
+
+
+def test_fewer_iterations_than_are_done_are_refused(checkpoint):
+    assert "--iterations 3 is less than the 5 that this run has done" in fail(
+        "train", checkpoint, "--resume", "--iterations", 3
+    )
+
+
+@pytest.mark.parametrize("name", ["digits", "digits.csv", "digits.pt"])
+def test_a_checkpoint_has_the_name_of_one(name, folder):
+    assert f"the name of a checkpoint ends in .safetensors; got {name}" in fail("train", name, *TINY)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_file_in_the_place_of_the_history_is_not_overwritten():
+    Path("new.csv").write_text("my measurements")
+    assert "new.csv exists already" in fail("train", "new.safetensors", *TINY)
+    assert Path("new.csv").read_text() == "my measurements"
+
+
+def test_the_history_keeps_the_learning_rates_that_were_used(checkpoint):
+    succeed("train", "new.safetensors", *TINY)
+    before = Path("new.csv").read_text()
+    succeed("train", "new.safetensors", "--resume", "--iterations", 9)
+    assert Path("new.csv").read_text().startswith(before)
+
+
+def test_a_checkpoint_without_notes_goes_on():
+    state, schedule = TrainingState(UNet(1, (8,))), NoiseSchedule(cosine_betas(10))
+    save_checkpoint("mine.safetensors", state, schedule, with_training=True)
+    assert "holds iteration 3." in succeed("train", "mine.safetensors", "--resume", "--iterations", 3)
+
+
+def test_data_and_channels_may_be_written_in_other_ways(checkpoint):
+    succeed("train", checkpoint, "--resume", "--iterations", 6, "--data", "Digits", "--channels", " 8")
+
+
+def test_a_second_ctrl_c_leaves_the_last_save(stop_training):
+    stop_training(3, KeyboardInterrupt())
+    original = stop_between_iterations._ask
+
+    def ask_twice(self, number, frame):
+        original(self, number, frame)
+        original(self, number, frame)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stop_between_iterations, "_ask", ask_twice)
+        assert "stopped at once: new.safetensors is as it was saved last" in fail(
+            "train", "new.safetensors", *TINY, "--save-every", 2
+        )
+    assert iterations_in("new.safetensors") == 2
+
+
+@pytest.fixture
+def shards(folder):
+    data = EmojiDataset(["en"])
+    write_shards("shards", data.pictures[:40], data.captions["en"][:40], 10)
+    return ["--data", "shards/*.tar", "--picture-size", 8, "--iterations", 6, "--batch-size", 4, "--channels", "8"]
+
+
+def test_captioned_pictures_from_tar_files_are_learnt_and_drawn(shards, stop_training):
+    succeed("train", "whole.safetensors", *shards)
+    with pytest.MonkeyPatch.context():
+        stop_training(3, KeyboardInterrupt())
+        succeed("train", "parts.safetensors", *shards)
+    succeed("train", "parts.safetensors", "--resume")
+    assert iterations_in("parts.safetensors") == 6
+    assert content("parts.safetensors")["losses"] == content("whole.safetensors")["losses"]
+    assert "2 pictures" in succeed("sample", "whole.safetensors", "grinning face", "red apple", "--num-steps", 3)
+
+
+def test_tar_files_that_are_others_than_before_are_refused(shards):
+    succeed("train", "new.safetensors", *shards)
+    Path("shards/00003.tar").rename("shards/00004.tar")
+    message = fail("train", "new.safetensors", "--resume", "--iterations", 9)
+    assert "the data are not those that this run was begun with" in message
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["--data", "shards/x*.tar"], "no shard matches x*.tar in shards"),
+        (["--data", "shards/{00000..00009}.tar"], "there is no shard shards/00004.tar"),
+        (["--data", "empty"], "the folder empty has no shards"),
+    ],
+)
+def test_tar_files_that_are_not_there_are_named(options, words, shards):
+    Path("empty").mkdir()
+    assert words in fail("train", "new.safetensors", *shards, *options)
+    assert not Path("new.safetensors").exists()
+
+
+def test_a_caption_as_long_as_a_page_is_cut(folder, monkeypatch):
+    monkeypatch.setattr(jobs, "WORDS_AT_MOST", 5)
+    data = EmojiDataset(["en"])
+    write_shards("shards", data.pictures[:8], ["one two three four five six seven", *data.captions["en"][1:8]], 4)
+    succeed("train", "new.safetensors", "--data", "shards", "--picture-size", 8, "--iterations", 4, "--batch-size", 4)
+    assert load_checkpoint("new.safetensors").model.tokenizer.max_length == 6
 
 
 def test_a_run_that_fails_later_keeps_what_was_learnt(stop_training):

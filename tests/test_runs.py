@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddpm_core import CheckpointError, TrainingState, UNet, load_checkpoint, train
+from ddpm_core import CheckpointError, TrainingState, UNet, load_checkpoint, save_checkpoint, train
 from ddpm_core.runs import RunFiles, newest_checkpoint, only_training, stop_between_iterations
 
 
@@ -28,6 +28,10 @@ def run(digits, schedule):
 
 def files_of(path: Path, **options) -> RunFiles:
     return RunFiles(path, lambda iteration: iteration / 10, **options)
+
+
+def sound(path: Path, iterations: int, schedule) -> None:
+    save_checkpoint(path, TrainingState(UNet(1, (8,))), schedule, dict(iterations=iterations))
 
 
 def rows_in(path: Path) -> list[list[str]]:
@@ -68,7 +72,7 @@ def test_a_process_that_was_killed_between_keeping_and_writing_does_not_cost_an_
     files = files_of(path, keep=2)
     save_at(run, files, schedule, 1, 2, 3)
     for _ in range(3):  # each killed there
-        files._rotate()
+        files._keep_older()
     save_at(run, files, schedule, 4)
     kept = [path, path.with_suffix(".older1.safetensors"), path.with_suffix(".older2.safetensors")]
     assert [iterations_in(file) for file in kept] == [4, 3, 2]
@@ -117,10 +121,48 @@ def test_a_spoilt_checkpoint_gives_way_to_the_one_before_it(run, path, schedule)
     path.write_bytes(path.read_bytes()[:-9])
     checkpoint, notice = newest_checkpoint(path)
     assert checkpoint.notes["iterations"] == 2
-    assert "truncated, damaged" in notice and "Going on from the one before it, " in notice
+    assert "truncated, damaged" in notice and "Going on from an older one, " in notice
     path.with_suffix(".older1.safetensors").write_bytes(b"")
     path.unlink()
     assert newest_checkpoint(path)[0].notes["iterations"] == 1
+
+
+def test_the_newest_of_many_older_ones_is_taken(path, schedule):
+    for number in (2, 10):
+        sound(path.with_suffix(f".older{number}.safetensors"), 100 - number, schedule)
+    assert newest_checkpoint(path)[0].notes["iterations"] == 98
+
+
+def test_a_save_that_fails_leaves_the_older_ones_as_they_were(run, path, schedule, monkeypatch):
+    def refuse(*files):
+        raise OSError("no space left on device")
+
+    files = files_of(path, keep=2)
+    save_at(run, files, schedule, 1, 2, 3)
+    before = {file: file.read_bytes() for file in path.parent.iterdir()}
+    for name in ("link", "fsync"):  # on a file system without second names, too
+        monkeypatch.setattr(os, name, refuse)
+    for _ in range(3):
+        with pytest.raises(OSError, match="could not be written, and what was there is untouched"):
+            save_at(run, files, schedule, 4)
+    assert {file: file.read_bytes() for file in path.parent.iterdir()} == before
+
+
+def test_a_history_whose_last_rows_are_in_doubt_is_written_anew(run, path, schedule, monkeypatch):
+    files, write = files_of(path), RunFiles._append
+    save_at(run, files, schedule, 2)
+
+    def tears(path, rows):
+        with path.open("a") as file:
+            file.write("3,0.")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(RunFiles, "_append", staticmethod(tears))
+    with pytest.raises(OSError):
+        save_at(run, files, schedule, 3)
+    monkeypatch.setattr(RunFiles, "_append", staticmethod(write))
+    save_at(run, files, schedule, 4)
+    assert [int(row[0]) for row in rows_in(path.with_suffix(".csv"))[1:]] == [1, 2, 3, 4]
 
 
 def test_where_no_checkpoint_is_sound_the_newest_is_named(run, path, schedule):

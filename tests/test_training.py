@@ -471,6 +471,29 @@ def test_batches_with_conditions_and_no_null_condition_are_refused(new_run, digi
         finish(train(new_run(), schedule, batches, 10, **FAST))
 
 
+@pytest.mark.parametrize(
+    "batches, message",
+    [
+        (lambda start: iter([(torch.zeros(4, 1, 8, 8), None)]), "batches must hold 8 pictures, .* got 4"),
+        (lambda start: iter([(torch.zeros(8, 1, 8, 8), None)]), "the batches came to an end; the iterator must be"),
+    ],
+)
+def test_batches_of_another_size_or_with_an_end_are_refused(new_run, schedule, batches, message):
+    with pytest.raises(ValueError, match=message):
+        finish(train(new_run(), schedule, batches, 10, **FAST))
+
+
+def test_conditions_beside_a_function_are_refused(new_run, schedule):
+    with pytest.raises(ValueError, match="cond goes with a tensor of pictures"):
+        next(train(new_run(), schedule, lambda start: iter([]), 10, cond=torch.zeros(8, 1), **FAST))
+
+
+@pytest.mark.parametrize("learning_rate", [0, -1, math.nan, math.inf])
+def test_a_learning_rate_that_is_none_is_refused(new_run, digits, schedule, learning_rate):
+    with pytest.raises(ValueError, match="learning_rate must be a number above 0; got"):
+        next(train(new_run(), schedule, digits, 10, learning_rate=learning_rate, **FAST))
+
+
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
 def test_half_precision_computes_in_it_and_learns_the_same(new_run, digits, schedule, precision):
     seen = set()
