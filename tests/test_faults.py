@@ -11,6 +11,8 @@ import pytest
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
 
+# Before a fork there must be no other threads.
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1", "DDPM_PROFILE": "cpu"}
 COMMON = """
 import contextlib, io, os, random, resource, signal, sys, time
 from pathlib import Path
