@@ -50,7 +50,11 @@ def join_ranks(device: torch.device) -> Iterator[torch.device]:
         torch.cuda.set_device(device)
     try:
         backend = "nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=timedelta(seconds=SECONDS_TO_WAIT))
+        timeout = timedelta(seconds=SECONDS_TO_WAIT)
+        store, number, count = next(dist.rendezvous("env://", timeout=timeout))
+        # After a restart the store may still hold the addresses of the processes that are gone.
+        store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=timeout)
         yield device
     except RuntimeError as error:
         # The backends raise exceptions of their own or, for a connection that is gone, a plain one that names them.

@@ -23,7 +23,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 # What its image of August 2026 has; the set-up cell leaves these alone.
-COLABS_OWN = {"torch", "torchvision", "numpy", "pillow", "ipython"}
+COLABS_OWN = {"filelock", "torch", "torchvision", "numpy", "pillow", "ipython"}
 
 # Runs the cells that it reads, as Jupyter would, and prints one line of JSON. Python's -S leaves all packages
 # out; those that Colab shall have are in the folder that is its argument.

@@ -155,9 +155,9 @@ def test_the_shipped_files_are_compared_with_their_checksums(name, state, machin
 
 
 def test_the_shipped_files_are_all_in_the_list():
-    # data/ holds besides them: its README, the scripts that made them, and what was downloaded.
+    # data/ holds besides them: two papers, the scripts that made them, and what was downloaded.
     files = {path.name for path in doctor.data_folder().iterdir() if path.suffix != ".py"}
-    assert files - {"README.md", "downloads"} == set(doctor.CHECKSUMS)
+    assert files - {"README.md", "LAION.md", "downloads"} == set(doctor.CHECKSUMS)
 
 
 def test_checkpoints_of_ones_own_are_listed_by_name(machine):

@@ -210,6 +210,7 @@ def test_a_training_survives(program, iterations, end, tmp_path):
         capture_output=True,
         text=True,
         timeout=300,
+        env=ONE_THREAD,
     )
     assert result.returncode == 0, result.stderr[-2000:]
     assert result.stdout.strip().splitlines()[-1] == end
