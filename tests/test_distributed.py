@@ -186,6 +186,8 @@ def test_alone_there_is_nothing_to_join_or_to_share(monkeypatch):
 def test_only_a_connection_that_is_gone_is_taken_for_a_lost_process(monkeypatch, error, told):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_, **__: None)
+    store = torch.distributed.HashStore()
+    monkeypatch.setattr(torch.distributed, "rendezvous", lambda *_, **__: iter([(store, 0, 2)]))
     with pytest.raises(told) as caught, join_ranks(torch.device("cpu")):
         raise error
     assert type(caught.value) is told
