@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ddpm_core.checkpoint import CheckpointError, load_checkpoint, resume_training, save_checkpoint
-from ddpm_core.data import DOWNLOADED_DATA_SETS, OFFLINE_DATA_SETS, DataUnavailable
+from ddpm_core.data import DATA_SETS, DataUnavailable
 from ddpm_core.distributed import RankLost, any_rank, gather_rows, join_ranks, num_ranks, rank
 from ddpm_core.jobs import job_of, preset_job
 from ddpm_core.presets import PRESETS, Preset, shipped_checkpoint
@@ -28,7 +28,6 @@ from ddpm_core.training import train as train_steps
 
 EXPECTED = (ValueError, TypeError, OSError, ImportError)
 EXPECTED += (CheckpointError, DataUnavailable, TrainingDiverged, OutOfMemory, RankLost)
-DATA_SETS = OFFLINE_DATA_SETS + DOWNLOADED_DATA_SETS
 PRECISIONS = dict(float32=torch.float32, bfloat16=torch.bfloat16, float16=torch.float16)
 
 
@@ -53,7 +52,7 @@ def main() -> None:
 @main.command()
 @click.argument("checkpoint", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--preset", type=click.Choice(list(PRESETS)), help="Make one of the course's own checkpoints.")
-@click.option("--data", help=f"{' | '.join(DATA_SETS)}, or tar files.  [default: digits]")
+@click.option("--data", help=f"{' | '.join(DATA_SETS.values())}, or tar files.  [default: digits]")
 @click.option("--iterations", type=click.IntRange(1), help="[default: 850, or the preset's]")
 @click.option("--batch-size", type=click.IntRange(1), help="[default: 128]")
 @click.option("--learning-rate", type=float, help="[default: 0.003]")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_core.checkpoint import Checkpoint
-from ddpm_core.data import DOWNLOADED_DATA_SETS, OFFLINE_DATA_SETS, PictureTextShards, load_pictures
+from ddpm_core.data import DATA_SETS, PictureTextShards, load_pictures
 from ddpm_core.distributed import num_ranks, rank
 from ddpm_core.presets import PRESETS, Preset, data_checksum
 from ddpm_core.schedule import NoiseSchedule, cosine_betas
@@ -20,7 +20,6 @@ from ddpm_core.training import Batches
 from ddpm_core.unet import UNet
 
 WORDS_AT_MOST = 63  # of a caption from tar files; some on the web have thousands
-DATA_SETS = {name.lower(): name for name in OFFLINE_DATA_SETS + DOWNLOADED_DATA_SETS}
 
 
 @dataclass

@@ -20,8 +20,10 @@ from ddpm_core.data.torchvision_sets import load_torchvision
 
 OFFLINE_DATA_SETS = ("digits",)
 DOWNLOADED_DATA_SETS = ("MNIST", "FashionMNIST", "CIFAR10")
+DATA_SETS = {name.lower(): name for name in OFFLINE_DATA_SETS + DOWNLOADED_DATA_SETS}
 
 __all__ = [
+    "DATA_SETS",
     "DOWNLOADED_DATA_SETS",
     "OFFLINE_DATA_SETS",
     "CaptionedPictures",
@@ -48,8 +50,7 @@ def load_pictures(name: str) -> tuple[Tensor, Tensor]:
 
     Raises ValueError for an unknown name and DataUnavailable where a download fails.
     """
-    known = {known_name.lower(): known_name for known_name in OFFLINE_DATA_SETS + DOWNLOADED_DATA_SETS}
-    known_name = known.get(str(name).lower())
+    known_name = DATA_SETS.get(str(name).lower())
     if known_name is None:
         raise ValueError(
             f"there is no data set called {name!r}; "

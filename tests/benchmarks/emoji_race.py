@@ -27,6 +27,7 @@ from pathlib import Path
 import common
 import torch
 import torch.nn.functional as F
+from peers import DiffusersTrainer
 from torch import Tensor, nn
 
 from ddpm_core import EmojiDataset, NoiseSchedule, TrainingState, UNet, add_noise, linear_betas, train
@@ -135,38 +136,21 @@ def in_our_loop(
 
 def in_diffusers_loop(pictures: Tensor) -> Callable[[int], tuple[Iterator, nn.Module]]:
     """The loop of diffusers' example train_unconditional.py, with its defaults, without logging and data loader."""
-    from diffusers import DDPMScheduler
     from diffusers.optimization import get_scheduler
-    from diffusers.training_utils import EMAModel
 
     def run(num_iterations: int) -> tuple[Iterator, nn.Module]:
         net, ema_net = (DiffusersNetwork().to(common.DEVICE) for _ in range(2))
-        scheduler = DDPMScheduler(num_train_timesteps=1000, beta_schedule="linear")
-        optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6, eps=1e-8)
-        learning_rate = get_scheduler(
-            "cosine", optimizer, num_warmup_steps=min(500, num_iterations // 10), num_training_steps=num_iterations
-        )
-        ema = EMAModel(net.parameters(), decay=0.9999, use_ema_warmup=True, inv_gamma=1.0, power=0.75)
+        length = dict(num_warmup_steps=min(500, num_iterations // 10), num_training_steps=num_iterations)
+        trainer = DiffusersTrainer(net, lambda optimizer: get_scheduler("cosine", optimizer, **length))
 
         def iterations() -> Iterator[None]:
-            net.train()
             while True:
                 # All pictures once, in a new order, then again, as its data loader does.
                 for rows in torch.randperm(len(pictures), device=common.DEVICE).split(16):
-                    clean = pictures[rows]
-                    noise = torch.randn_like(clean)
-                    timesteps = torch.randint(1000, (len(clean),), device=common.DEVICE)
-                    loss = F.mse_loss(net(scheduler.add_noise(clean, noise, timesteps), timesteps).float(), noise)
-                    loss.backward()
-                    nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-                    optimizer.step()
-                    learning_rate.step()
-                    optimizer.zero_grad()
-                    ema.step(net.parameters())
-                    loss.detach().item()
+                    trainer.step(pictures[rows])
                     yield
 
-        return iterations(), _Average(ema, ema_net)
+        return iterations(), _Average(trainer.ema, ema_net)
 
     return run
 

@@ -195,53 +195,72 @@ def lucidrains_widths(case: Case, size_of: Callable[[nn.Module], float]) -> Widt
 # ---------------------------------------------------------------- training loops
 
 
-def train_diffusers(net: DiffusersNetwork, case: Case, pictures: Tensor, context: Tensor | None) -> Iterator[None]:
-    """Its unconditional example's loop.
+class DiffusersTrainer:
+    """An iteration of its unconditional example, with the example's settings.
 
-    AdamW, clipping at 1, cosine learning rate, EMAModel with warm-up, the loss read for the log after each iteration.
+    AdamW, clipping at 1, a learning rate that the caller makes from the optimizer, EMAModel with warm-up, the loss read
+    for the log.
     """
-    scheduler = DDPMScheduler(num_train_timesteps=NUM_TIMESTEPS)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=LEARNING_RATE, betas=(0.95, 0.999), weight_decay=1e-6, eps=1e-8)
-    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 100_000)
-    ema = EMAModel(net.parameters(), decay=0.9999, use_ema_warmup=True, inv_gamma=1.0, power=0.75)
-    net.train()
-    while True:
-        rows = torch.randint(len(pictures), (case.batch_size,), device=DEVICE)
-        clean = pictures[rows]
+
+    def __init__(self, net: nn.Module, new_learning_rate: Callable[[torch.optim.Optimizer], object]):
+        self.net = net.train()
+        self.scheduler = DDPMScheduler(num_train_timesteps=NUM_TIMESTEPS, beta_schedule="linear")
+        self.optimizer = torch.optim.AdamW(
+            net.parameters(), lr=LEARNING_RATE, betas=(0.95, 0.999), weight_decay=1e-6, eps=1e-8
+        )
+        self.learning_rate = new_learning_rate(self.optimizer)
+        self.ema = EMAModel(net.parameters(), decay=0.9999, use_ema_warmup=True, inv_gamma=1.0, power=0.75)
+
+    def step(self, clean: Tensor, *context: Tensor) -> None:
         noise = torch.randn_like(clean)
         timesteps = torch.randint(NUM_TIMESTEPS, (len(clean),), device=DEVICE)
-        noisy = scheduler.add_noise(clean, noise, timesteps)
-        inputs = (noisy, timesteps) if context is None else (noisy, timesteps, context[rows])
-        loss = F.mse_loss(net(*inputs).float(), noise.float())
+        noisy = self.scheduler.add_noise(clean, noise, timesteps)
+        loss = F.mse_loss(self.net(noisy, timesteps, *context).float(), noise.float())
         loss.backward()
-        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        cosine.step()
-        optimizer.zero_grad()
-        ema.step(net.parameters())
+        nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        self.optimizer.step()
+        self.learning_rate.step()
+        self.optimizer.zero_grad()
+        self.ema.step(self.net.parameters())
         loss.detach().item()
+
+
+class LucidrainsTrainer:
+    """An iteration of its Trainer, with the Trainer's settings.
+
+    diffusion: a GaussianDiffusion, with its own loss (it predicts v, its default); Adam, clipping at 1, the loss read,
+    EMA every tenth iteration
+    """
+
+    def __init__(self, diffusion: nn.Module):
+        self.diffusion = diffusion.train()
+        self.optimizer = torch.optim.Adam(diffusion.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99))
+        self.ema = EMA(diffusion, beta=0.995, update_every=10).to(DEVICE)
+
+    def step(self, pictures: Tensor, **conditions: Tensor) -> None:
+        """pictures: in [0, 1], which it takes back to [-1, 1] itself."""
+        loss = self.diffusion(pictures, **conditions)
+        loss.item()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.diffusion.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.ema.update()
+
+
+def train_diffusers(net: DiffusersNetwork, case: Case, pictures: Tensor, context: Tensor | None) -> Iterator[None]:
+    trainer = DiffusersTrainer(net, lambda optimizer: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 100_000))
+    while True:
+        rows = torch.randint(len(pictures), (case.batch_size,), device=DEVICE)
+        trainer.step(pictures[rows], *([] if context is None else [context[rows]]))
         yield
 
 
 def train_lucidrains(net: LucidrainsNetwork, case: Case, pictures: Tensor) -> Iterator[None]:
-    """Its Trainer's loop.
-
-    GaussianDiffusion's loss (it predicts v, its default), Adam, clipping at 1, EMA every tenth iteration, the loss read
-    after each one.
-    """
-    diffusion = GaussianDiffusion(net.net, image_size=case.size, timesteps=NUM_TIMESTEPS).to(DEVICE)
-    optimizer = torch.optim.Adam(diffusion.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99))
-    ema = EMA(diffusion, beta=0.995, update_every=10).to(DEVICE)
-    pictures = (pictures + 1) / 2  # what it takes; it goes back to [-1, 1] itself
-    diffusion.train()
+    trainer = LucidrainsTrainer(GaussianDiffusion(net.net, image_size=case.size, timesteps=NUM_TIMESTEPS).to(DEVICE))
+    pictures = (pictures + 1) / 2
     while True:
-        loss = diffusion(pictures[torch.randint(len(pictures), (case.batch_size,), device=DEVICE)])
-        loss.item()
-        loss.backward()
-        nn.utils.clip_grad_norm_(diffusion.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        ema.update()
+        trainer.step(pictures[torch.randint(len(pictures), (case.batch_size,), device=DEVICE)])
         yield
 
 

@@ -34,6 +34,7 @@ from pathlib import Path
 
 import common
 import torch
+from peers import LucidrainsTrainer
 from torch import Tensor, nn
 
 from ddpm_core import DigitReader, NoiseSchedule, TrainingState, UNet, cosine_betas, guided, load_digits, sample, train
@@ -159,33 +160,24 @@ def race_lucidrains(schedule: NoiseSchedule, judge: Judge, limit: float, first: 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from denoising_diffusion_pytorch.classifier_free_guidance import GaussianDiffusion, Unet
-        from ema_pytorch import EMA
 
     net = Unet(dim=32, num_classes=10, channels=1, dim_mults=(1, 2), cond_drop_prob=RECIPE["drop_probability"])
     diffusion = GaussianDiffusion(net, image_size=8, timesteps=len(schedule)).to(common.DEVICE)
     torch.testing.assert_close(diffusion.alphas_cumprod, schedule.alpha_bars, atol=1e-5, rtol=1e-3)
-    optimizer = torch.optim.Adam(diffusion.parameters(), lr=1e-4, betas=(0.9, 0.99))
-    ema = EMA(diffusion, beta=0.995, update_every=10).to(common.DEVICE)
+    trainer = LucidrainsTrainer(diffusion)
     pictures, labels = (data.to(common.DEVICE) for data in load_digits())
-    pictures = (pictures + 1) / 2  # what it takes; it goes back to [-1, 1] itself
+    pictures = (pictures + 1) / 2
 
     def run() -> Iterator[None]:
-        diffusion.train()
         while True:
             # All pictures once, in a new order, then again; a batch that would be cut off goes on in the next order.
             order = torch.cat([torch.randperm(len(pictures), device=common.DEVICE) for _ in range(16)])
             for rows in order.split(16):
-                loss = diffusion(pictures[rows], classes=labels[rows])
-                loss.item()
-                loss.backward()
-                nn.utils.clip_grad_norm_(diffusion.parameters(), 1.0)
-                optimizer.step()
-                optimizer.zero_grad()
-                ema.update()
+                trainer.step(pictures[rows], classes=labels[rows])
                 yield
 
     def eps_model(x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-        return ema.ema_model.model(x_t, t, labels, cond_drop_prob=0.0)
+        return trainer.ema.ema_model.model(x_t, t, labels, cond_drop_prob=0.0)
 
     return _check_one_run(run(), lambda: judge(eps_model), limit, first)
 
