@@ -124,9 +124,13 @@ def test_flops_of_attention_are_counted_on_this_device(mask):
     assert count == (2 + 5) * product  # on the way back the scores are computed anew
 
 
-def test_the_matmul_rate_is_that_of_the_best_size(monkeypatch):
-    monkeypatch.setattr(common, "seconds", lambda work: work() is None or 0.5)
-    assert common.matmul_rate((16, 64), seconds_each=0.01) == pytest.approx(2 * 64**3 / 0.5 / 1e9)
+def test_the_machines_own_rate_is_that_of_the_best_size_for_as_long_as_asked(monkeypatch):
+    monkeypatch.setattr(common, "seconds", lambda work: (work(), 0.5)[1])  # every size takes as long
+    work, gflop = common.matmul_work(2.0, (16, 64))
+    assert gflop == pytest.approx(4 * 2 * 64**3 / 1e9)
+    with common.FlopCounterMode(display=False) as counter:
+        work()
+    assert counter.get_total_flops() == pytest.approx(1e9 * gflop)
 
 
 # ---------------------------------------------------------------- memory

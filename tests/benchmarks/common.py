@@ -116,18 +116,24 @@ def exhaust(run: Iterable, count: int) -> None:
 # ---------------------------------------------------------------- arithmetic
 
 
-def matmul_rate(sizes: Sequence[int] = (512, 1024, 2048), seconds_each: float = 0.5) -> float:
-    """GFLOP/s that this machine reaches when it multiplies float32 matrices: the best try of the best size."""
-    best = 0.0
-    for size in sizes:
-        a, b = torch.randn(2, size, size, device=DEVICE)
-        out = a @ b
-        began = time.perf_counter()
-        while True:
-            best = max(best, 2 * size**3 / seconds(lambda a=a, b=b, out=out: torch.mm(a, b, out=out)) / 1e9)
-            if time.perf_counter() - began > seconds_each:
-                break
-    return best
+def matmul_work(seconds_a_turn: float, sizes: Sequence[int] = (512, 1024, 2048)) -> tuple[Callable[[], None], float]:
+    """A work that multiplies float32 matrices of the best size for about so long, and how many GFLOP that is.
+
+    It takes turns with the works whose share of the machine's speed is asked for, as that speed drifts.
+    """
+    pairs = {size: torch.randn(2, size, size, device=DEVICE) for size in sizes}
+
+    def multiply(size: int, count: int) -> None:
+        a, b = pairs[size]
+        for _ in range(count):
+            torch.mm(a, b)
+
+    def rate(size: int) -> float:
+        return size**3 / min(seconds(lambda: multiply(size, 1)) for _ in range(5))
+
+    best = max(sizes, key=rate)
+    count = max(1, round(seconds_a_turn * rate(best) / best**3))
+    return lambda: multiply(best, count), count * 2 * best**3 / 1e9
 
 
 def flops_per_picture(loss: Callable[[], Tensor], batch_size: int, backward: bool = True) -> float:

@@ -5,13 +5,13 @@ ddpm_core.train. Writes scaling.json and scaling.png. "share" is of the rate at 
 """
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
-from common import DEVICE, exhaust, interleaved, matmul_rate, out_folder, parse, peak_memory, report
+from common import DEVICE, exhaust, interleaved, matmul_work, out_folder, parse, peak_memory, report
 from peers import Case, OurNetwork, network_flops, num_parameters
 from training_speed import OURS, Work, start, train_a_little
 
@@ -47,17 +47,24 @@ def main(argv: list[str] | None = None) -> None:
         chosen = points(TINY, (1, 2), (4, 8), (8, 16))
     else:
         chosen = points(CENTRE, (1, 4, 16, 64), (8, 16, 32, 64), (8, 16, 32, 64))
-    peak_rate = matmul_rate(seconds_each=0.02 if options.quick else 0.5)
-    seconds = times(list(dict.fromkeys(point.case for point in chosen)), 1 if options.quick else 5)
-    memory = {} if options.quick else {case: peak_memory(train_a_little, work(case), case) for case in seconds}
-    rows = [row(point, seconds[point.case], peak_rate, memory.get(point.case)) for point in chosen]
+    cases = list(dict.fromkeys(point.case for point in chosen))
+    matmul, matmul_gflop = matmul_work(0.02 if options.quick else 0.3)
+    times, matmul_times = iteration_times(cases, matmul, 1 if options.quick else 5)
+    memory = {} if options.quick else {case: peak_memory(train_a_little, work(case), case) for case in cases}
+    rows = [
+        row(point, times[point.case], [matmul_gflop / s for s in matmul_times], memory.get(point.case))
+        for point in chosen
+    ]
     path = out_folder(options) / "scaling.png"
     plot(rows, path)
     report(
         "scaling",
         "Training: time and memory against batch, picture size and width",
         rows,
-        notes=[f"this machine multiplies matrices at {peak_rate:.0f} GFLOP/s; the plot is {path.name}"],
+        notes=[
+            f"this machine multiplies matrices at {matmul_gflop / statistics.median(matmul_times):.0f} GFLOP/s; "
+            f"the plot is {path.name}"
+        ],
         options=options,
     )
 
@@ -66,27 +73,32 @@ def work(case: Case) -> Work:
     return Work(OURS, OURS, case.channels, in_our_loop=True)
 
 
-def times(cases: Sequence[Case], repeats: int) -> dict[Case, float]:
-    """Seconds of an iteration of each case, the median of repeats."""
+def iteration_times(
+    cases: Sequence[Case], matmul: Callable[[], None], repeats: int
+) -> tuple[dict[Case, list[float]], list[float]]:
+    """Seconds of an iteration of each case and of the products of matrices, in every round."""
     runs = {str(number): start(work(case), case) for number, case in enumerate(cases)}
     turns = {name: lambda run=run: exhaust(run, 2) for name, run in runs.items()}
-    return dict(zip(cases, (statistics.median(row) / 2 for row in interleaved(turns, repeats).values()), strict=True))
+    *rows, matmul_times = interleaved({**turns, "matmul": matmul}, repeats).values()
+    return {case: [s / 2 for s in row] for case, row in zip(cases, rows, strict=True)}, matmul_times
 
 
-def row(point: Point, seconds: float, peak_rate: float, memory: float | None) -> dict:
+def row(point: Point, seconds: Sequence[float], matmul_rates: Sequence[float], memory: float | None) -> dict:
+    """seconds of an iteration and the GFLOP/s of matrix products, round by round."""
     torch.manual_seed(0)
     case, net = point.case, OurNetwork(point.case).to(DEVICE)
     flops = network_flops(net, case)
-    rate = flops * case.batch_size / seconds / 1e9
+    gflop = flops * case.batch_size / 1e9
+    median = statistics.median(seconds)
     return {
         "axis": point.axis,
         "value": point.value,
         "parameters, M": num_parameters(net) / 1e6,
-        "GFLOP an iteration": flops * case.batch_size / 1e9,
-        "ms an iteration": 1000 * seconds,
-        "pictures/s": case.batch_size / seconds,
-        "GFLOP/s": rate,
-        "share": rate / peak_rate,
+        "GFLOP an iteration": gflop,
+        "ms an iteration": 1000 * median,
+        "pictures/s": case.batch_size / median,
+        "GFLOP/s": gflop / median,
+        "share": statistics.median(gflop / s / rate for s, rate in zip(seconds, matmul_rates, strict=True)),
         "memory, MB": memory,
     }
 

@@ -6,7 +6,8 @@ peers:    their networks in their own examples' loops (see peers.py), and in our
 The peers' networks have the FLOPs of ours, within 5 %: their depth is their default, and their widths were searched for
 (--search does it again). Some rows are of other sizes, and say so; where none has "as many parameters", the network of
 equal FLOPs has them, too, within 6 %. A text comes to both as the same ready vectors.
-"share" is of the rate at which this machine multiplies matrices; "time" is that of a picture, in ours.
+"share" is of the rate at which this machine multiplies matrices, in turn with the training; "time" is that of a
+picture, in ours.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 
 import peers
 import torch
-from common import DEVICE, exhaust, has, interleaved, matmul_rate, parser, peak_memory, ratio, report, seconds, target
+from common import DEVICE, exhaust, has, interleaved, matmul_work, parser, peak_memory, ratio, report, seconds, target
 from peers import Case, DiffusersNetwork, LucidrainsNetwork, OurNetwork, Widths, network_flops, num_parameters
 from torch import Tensor, nn
 
@@ -144,8 +145,8 @@ def measure(case: Case, row_works: list[Work], options: argparse.Namespace) -> l
     # A turn is long enough for the clock and short enough for the machine to be the same for all.
     count = 1 if options.quick else max(1, round(0.3 / seconds(lambda: exhaust(runs[OURS], 1))))
     turns = {what: lambda run=run: exhaust(run, count) for what, run in runs.items()}
-    peak_rate = matmul_rate(seconds_each=0.02 if options.quick else 0.3)
-    times = interleaved(turns, 2 if options.quick else 5)
+    turns["matmul"], matmul_gflop = matmul_work(0.02 if options.quick else 0.3)
+    times = interleaved(turns, 2 if options.quick else 7)
     rows = []
     for work in row_works:
         net = work.new_network(case)
@@ -158,11 +159,12 @@ def measure(case: Case, row_works: list[Work], options: argparse.Namespace) -> l
             "MFLOP": flops / 1e6,
         }
         if work.speed:
-            speed = case.batch_size * count / statistics.median(times[work.what])
+            pictures, median = case.batch_size * count, statistics.median(times[work.what])
+            gflop = pictures * flops / 1e9
             row |= {
-                "pictures/s": speed,
-                "GFLOP/s": speed * flops / 1e9,
-                "share": speed * flops / 1e9 / peak_rate,
+                "pictures/s": pictures / median,
+                "GFLOP/s": gflop / median,
+                "share": gflop / matmul_gflop * ratio(times["matmul"], times[work.what]),
                 "time": ratio(times[work.what], times[OURS]),
             }
         if work.memory:
