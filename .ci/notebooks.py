@@ -20,6 +20,7 @@ from nbconvert import HTMLExporter
 from PIL import Image
 from tqdm import tqdm
 
+from ddpm_core import choose_profile
 from ddpm_core.doctor import training_rate
 
 ROOT = Path(__file__).parent.parent
@@ -85,7 +86,11 @@ def execute(path: Path) -> None:
         client.execute()
         seconds = time.perf_counter() - began
     # How fast this machine trains stands beside its time, so that the doctor can estimate another machine's.
-    notebook.metadata["course"] = {"seconds": round(seconds), "images_per_second": round(training_rate())}
+    notebook.metadata["course"] = {
+        "profile": choose_profile().name,
+        "seconds": round(seconds),
+        "images_per_second": round(training_rate()),
+    }
     nbformat.write(notebook, BUILD / path.name)
     exporter = HTMLExporter(embed_images=True)
     page, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"path": str(path.parent)}})

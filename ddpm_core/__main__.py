@@ -1,5 +1,6 @@
 """The command line: python -m ddpm_core train | sample | doctor. The same functions as in the notebooks."""
 
+import math
 import os
 import platform
 import time
@@ -23,11 +24,17 @@ from ddpm_core.runtime import Speed, choose_profile, choose_speed
 from ddpm_core.sampling import sample as sample_steps
 from ddpm_core.schedule import NoiseSchedule
 from ddpm_core.text_to_image import TextToImage, collect_notices, generate
-from ddpm_core.training import OutOfMemory, TrainingDiverged, TrainingState, learning_rate_at
+from ddpm_core.training import OutOfMemory, TrainingDiverged, TrainingState, is_lack_of_memory, learning_rate_at
 from ddpm_core.training import train as train_steps
 
 EXPECTED = (ValueError, TypeError, OSError, ImportError)
 EXPECTED += (CheckpointError, DataUnavailable, TrainingDiverged, OutOfMemory, RankLost)
+DATA_HELP = (
+    f"{' | '.join(DATA_SETS.values())}, or tar files: a folder of them, or a pattern in quotes, such as 'shards/*.tar'."
+    "  [default: digits]"
+)
+PRECISION_HELP = "What the network computes in.  [default: half on a GPU, bfloat16 where it can; float32 on a CPU]"
+COMPILE_HELP = "torch.compile, which takes a minute first: join small operations, or replay whole calls (on a GPU)."
 PRECISIONS = dict(float32=torch.float32, bfloat16=torch.bfloat16, float16=torch.float16)
 
 
@@ -39,9 +46,17 @@ class OneSentence(click.Group):
             return super().invoke(context)
         except EXPECTED as error:
             number = int(os.environ.get("RANK", 0))
-            if number > 0 and isinstance(error, ValueError):  # wrong settings, which process 0 names, too
+            # Wrong settings are named by the first process of this machine, too.
+            if isinstance(error, ValueError) and int(os.environ.get("LOCAL_RANK", 0)) > 0:
                 raise SystemExit(1) from error
             raise click.ClickException(f"process {number}: {error}" if number > 0 else str(error)) from error
+        except RuntimeError as error:
+            if not is_lack_of_memory(error):
+                raise
+            raise click.ClickException(
+                "there is not enough memory for this: ask for fewer or smaller pictures (--batch-size, --count, "
+                "--picture-size), or for fewer --channels or --timesteps"
+            ) from error
 
 
 @click.group(cls=OneSentence)
@@ -52,20 +67,20 @@ def main() -> None:
 @main.command()
 @click.argument("checkpoint", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--preset", type=click.Choice(list(PRESETS)), help="Make one of the course's own checkpoints.")
-@click.option("--data", help=f"{' | '.join(DATA_SETS.values())}, or tar files.  [default: digits]")
-@click.option("--iterations", type=click.IntRange(1), help="[default: 850, or the preset's]")
-@click.option("--batch-size", type=click.IntRange(1), help="[default: 128]")
-@click.option("--learning-rate", type=float, help="[default: 0.003]")
-@click.option("--timesteps", type=click.IntRange(1), help="[default: 200]")
+@click.option("--data", help=DATA_HELP)
+@click.option("--iterations", type=click.IntRange(1), help="Of the whole run.  [default: 850, or the preset's]")
+@click.option("--batch-size", type=click.IntRange(1), help="Pictures an iteration, of all processes.  [default: 128]")
+@click.option("--learning-rate", type=float, help="The peak, after a warm-up.  [default: 0.003]")
+@click.option("--timesteps", type=click.IntRange(1, 1_000_000), help="Of the noise schedule.  [default: 200]")
 @click.option("--channels", help="Width of each level, such as 32,32.  [default: by picture size]")
 @click.option("--picture-size", type=click.IntRange(1), help="Of pictures from tar files.  [default: 32]")
 @click.option("--workers", "num_workers", type=click.IntRange(0), help="Processes that read tar files.  [default: 0]")
-@click.option("--precision", type=click.Choice(list(PRECISIONS)), help="[default: by device; float32 on a CPU]")
-@click.option("--compile", type=click.Choice(["fuse", "graphs"]), help="Use torch.compile, which takes a minute first.")
+@click.option("--precision", type=click.Choice(list(PRECISIONS)), help=PRECISION_HELP)
+@click.option("--compile", type=click.Choice(["fuse", "graphs"]), help=COMPILE_HELP)
 @click.option("--save-every", default=500, show_default=True, type=click.IntRange(1), help="Iterations between saves.")
 @click.option("--keep", default=1, show_default=True, type=click.IntRange(0), help="Older checkpoints to keep.")
 @click.option("--tensorboard", is_flag=True, help="Write the history for TensorBoard, too.")
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="[default: 0]")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Of all that is random.  [default: 0]")
 @click.option("--resume", is_flag=True, help="Go on from CHECKPOINT: its data, batch size, schedule and network.")
 def train(checkpoint, preset, iterations, save_every, keep, tensorboard, resume, **settings) -> None:
     """Train on a data set and write CHECKPOINT. Ctrl-C saves and ends; --resume goes on.
@@ -131,7 +146,7 @@ def _train(checkpoint, preset, iterations, save_every, keep, tensorboard, resume
     speed = _speed(device, notes.get("precision"), notes.get("compile"))
     notes["precision"] = str(speed.precision).removeprefix("torch.")
     model = job.model.to(device)
-    _say(speed.set_up(model, *job.example(device)))
+    _say(speed.set_up(model, *job.example(device) if speed.compile else ()))
     state = TrainingState(model, notes["seed"], speed.precision)
     if saved:
         resume_training(state, saved)
@@ -153,13 +168,15 @@ def _train(checkpoint, preset, iterations, save_every, keep, tensorboard, resume
     files = RunFiles(checkpoint, learning_rate, began_at, keep, tensorboard) if rank() == 0 else None
     saved_at = began_at if saved and not notice else -1
 
-    def save() -> None:
+    def save(with_pictures: bool = True) -> None:
         nonlocal saved_at
         if files is None or state.iteration <= saved_at:
             return
+        if not all(map(math.isfinite, state.losses[max(saved_at, 0) :])):
+            return  # train has not seen it yet: it looks now and then, and goes back to good weights
         files.save(state, job.schedule, notes_now())
         saved_at = state.iteration
-        if job.recipe:
+        if job.recipe and with_pictures:
             _draw_prompts(state.ema_model, job.schedule, job.recipe, notes["picture_size"], checkpoint)
 
     run = train_steps(state, job.schedule, job.data, num_iterations, **job.options)
@@ -172,21 +189,22 @@ def _train(checkpoint, preset, iterations, save_every, keep, tensorboard, resume
                     try:
                         save()
                     except OSError as error:  # the disk is full, say: what is learnt need not be lost for that
-                        _say(f"{error}. Training goes on; make room before the next save.")
+                        _say(f"{error}. Training goes on; put that right before the next save.")
                 # Several processes stop together: where one left alone, the others would wait for it.
                 if (num_ranks() == 1 or state.iteration % 10 == 0) and any_rank(stop.asked, device):
                     _say(f"Stopped at iteration {state.iteration}.")
                     break
             run.close()  # where the last loss was no number, this goes back to the last that was
+            if files and state.iteration < saved_at:
+                saved_at = files.take_back()
             save()
         except (TrainingDiverged, OutOfMemory) as error:
             spoilt_at = getattr(error, "iteration", None)
-            if files and spoilt_at is not None and saved_at >= spoilt_at:  # saved before its next loss was known
-                files.take_back()
-                saved_at = -1 if not checkpoint.exists() else state.iteration
+            if files and spoilt_at == saved_at > began_at:  # saved before its next loss was known
+                saved_at = files.take_back()
             # A run that failed at once leaves no file behind. Of several processes one alone may lack memory.
             if state.iteration > began_at and (num_ranks() == 1 or isinstance(error, TrainingDiverged)):
-                save()
+                save(with_pictures=isinstance(error, TrainingDiverged))
             if isinstance(error, OutOfMemory):
                 raise
             any_rank(False, device)  # the others wait until this is written
@@ -195,10 +213,10 @@ def _train(checkpoint, preset, iterations, save_every, keep, tensorboard, resume
             raise ValueError(f"stopped at once: {checkpoint} is as it was saved last") from None
     if rank() > 0:
         return
-    click.echo(f"{checkpoint} holds iteration {state.iteration}. Look: python -m ddpm_core sample {checkpoint}")
+    click.echo(f"{checkpoint} holds iteration {saved_at}. Look: python -m ddpm_core sample {checkpoint}")
     if job.skipped:
         click.echo(f"Left out of the data: {', '.join(f'{count} x {reason}' for reason, count in job.skipped.items())}")
-    if state.iteration < num_iterations:
+    if saved_at < num_iterations:
         click.echo("Go on: the same command with --resume.")
     elif job.recipe:
         _publish(Path(f"{notes['preset']}.safetensors"), state, job.schedule, notes_now(), job.recipe)
@@ -266,7 +284,7 @@ def _publish(path: Path, state: TrainingState, schedule: NoiseSchedule, notes: d
 @click.option("--negative", default="", help="A prompt that the pictures shall keep away from.")
 @click.option("--num-steps", type=int, help="Steps of sampling.  [default: the schedule's length; with prompts 50]")
 @click.option("--precision", type=click.Choice(list(PRECISIONS)), help="[default: float32, on a GPU with TF32]")
-@click.option("--compile", type=click.Choice(["fuse", "graphs"]), help="Use torch.compile, which takes a minute first.")
+@click.option("--compile", type=click.Choice(["fuse", "graphs"]), help=COMPILE_HELP)
 @click.option("--seed", default=0, show_default=True)
 def sample(arguments, model, out, count, guidance_scale, negative, num_steps, precision, compile, seed) -> None:
     """Draw pictures into one PNG file, from a CHECKPOINT (a name that ends in .safetensors) or a model of the course.
@@ -357,7 +375,7 @@ def _make_folder(file: Path) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"{file} cannot be written: {file.parent} is not a folder ({error.strerror})") from None
+        raise ValueError(f"{file} cannot be written: there is no folder {file.parent} ({error.strerror})") from None
     if not os.access(file.parent, os.W_OK):
         raise ValueError(f"{file} cannot be written: the folder {file.parent.resolve()} is read-only")
 

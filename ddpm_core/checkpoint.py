@@ -6,7 +6,6 @@ that is in it tells a file that was damaged from a sound one.
 
 import hashlib
 import json
-import os
 import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from ddpm_core.atomic import atomic_write
 from ddpm_core.errors import describe
 from ddpm_core.schedule import NoiseSchedule
 from ddpm_core.text import TextEncoder, Tokenizer
@@ -174,19 +174,12 @@ def _checksum(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
 def _write(
     path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], before_replacing: Callable[[], None]
 ) -> None:
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("xb") as file:
+        with atomic_write(path, before_replacing) as file:
             file.write(save(tensors, metadata))
-            file.flush()
-            os.fsync(file.fileno())  # on the disk before it takes the old one's place, should the power fail
-        before_replacing()
-        os.replace(unfinished, path)
     except OSError as error:
         raise OSError(f"{path} could not be written, and what was there is untouched: {error}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

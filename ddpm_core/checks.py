@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ddpm_core.atomic import atomic_write
 from ddpm_core.data.digit_scenes import Scene
 from ddpm_core.display import show_source
 from ddpm_core.errors import describe
@@ -280,7 +281,8 @@ def _copy(argument: object) -> object:
 
 def _unchanged(argument: object, copy: object) -> bool:
     if isinstance(argument, NoiseSchedule):
-        return all(torch.equal(getattr(argument, name), getattr(copy, name)) for name in vars(copy))
+        tensors = ("betas", "alphas", "alpha_bars")
+        return all(torch.equal(getattr(argument, name), getattr(copy, name)) for name in tensors)
     return not isinstance(argument, Tensor) or torch.equal(argument, copy)
 
 
@@ -362,9 +364,8 @@ def _record(name: str) -> None:
     if file is None:
         return
     try:
-        new = file.with_name(f"{file.name}.new")
-        new.write_text(json.dumps(sorted(_done())), encoding="utf-8")
-        new.replace(file)
+        with atomic_write(file) as new:
+            new.write(json.dumps(sorted(_done())).encode())
     except OSError:
         pass  # a folder that cannot be written: then it lasts as long as the kernel
 

@@ -1,8 +1,9 @@
 """One training in several processes, on one machine or many: each computes its share of every batch.
 
 torchrun starts the processes ("ranks"). All of them go through the same iterations with the same random numbers; only
-the calls of the network are shared out. So the maths of training need not know, and its losses are those of a single
-process, but for the last digits, in which sums of parts differ from the whole.
+the calls of the network are shared out. So the maths of training need not know, and from data in memory its losses are
+those of a single process, but for the last digits, in which sums of parts differ from the whole. GPUs have to be of
+one kind: another kind makes other numbers of the same seed.
 """
 
 import os
@@ -15,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+SET_BY_TORCHRUN = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 SECONDS_TO_WAIT = 600  # for another process, before it is taken for dead
 
 
@@ -36,11 +38,17 @@ def rank() -> int:
 def join_ranks(device: torch.device) -> Iterator[torch.device]:
     """Joins the other processes that torchrun started, and yields this one's device; alone, it does nothing.
 
-    Raises ValueError where there are more processes than devices, and RankLost where another process dies.
+    Raises ValueError where there are more processes than devices, or where it was not torchrun that started them, and
+    RankLost where another process dies. (Where a GPU waits for a process that is dead, it is torchrun that ends all.)
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield device
         return
+    if missing := [name for name in SET_BY_TORCHRUN if name not in os.environ]:
+        raise ValueError(
+            f"WORLD_SIZE says that there are several processes, but {', '.join(missing)} is not set: start them with "
+            "torchrun, or unset WORLD_SIZE"
+        )
     if device.type == "cuda":
         if int(os.environ["LOCAL_WORLD_SIZE"]) > torch.cuda.device_count():
             raise ValueError(

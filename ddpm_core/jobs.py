@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_core.checkpoint import Checkpoint
-from ddpm_core.data import DATA_SETS, PictureTextShards, load_pictures
+from ddpm_core.data import DATA_SETS, DataUnavailable, PictureTextShards, load_pictures
 from ddpm_core.distributed import num_ranks, rank
 from ddpm_core.presets import PRESETS, Preset, data_checksum
 from ddpm_core.schedule import NoiseSchedule, cosine_betas
@@ -54,6 +54,8 @@ def preset_job(preset: str | None, settings: dict, saved: Checkpoint | None) -> 
         made_by = f"--preset {saved.notes['preset']}" if "preset" in saved.notes else "no preset"
         raise ValueError(f"--preset {preset} cannot go on with this checkpoint, which was made by {made_by}")
     name = preset or saved.notes["preset"]
+    if name not in PRESETS:
+        raise ValueError(f"this run was made by --preset {name}, which this version of the course does not have")
     recipe = PRESETS[name]
     of_the_machine = ("seed", "precision", "compile")
     decided = [name for name, value in settings.items() if value is not None and name not in of_the_machine]
@@ -95,6 +97,11 @@ def job_of(settings: dict, saved: Checkpoint | None) -> Job:
                 yield pictures, model.tokenizer([_first_words(caption, model.tokenizer) for caption in captions])
 
         return Job(model, schedule, data, options, num_iterations, notes, skipped=shards.skipped)
+    if notes["data"].lower() not in DATA_SETS:
+        raise ValueError(
+            f"there is no data set called {notes['data']!r}, and no folder: it can be "
+            f"{', '.join(DATA_SETS.values())}, or tar files, such as 'shards/*.tar'"
+        )
     if isinstance(picture_size, int) or num_workers:
         raise ValueError("--picture-size and --workers are for tar files; a data set has its size and is in memory")
     if saved and isinstance(saved.model, TextToImage):
@@ -117,7 +124,7 @@ def _open_shards(notes: dict) -> PictureTextShards:
 
 
 def _are_tar_files(data: str) -> bool:
-    return ".tar" in data or data.endswith(".tgz") or Path(data).expanduser().is_dir()
+    return ".tar" in data or data.endswith(".tgz") or any(c in data for c in "*?[{") or Path(data).expanduser().is_dir()
 
 
 def _same_data(notes: dict, **found: str) -> None:
@@ -140,17 +147,25 @@ def _agreed(settings: dict, saved: Checkpoint | None) -> dict:
     begun = saved.notes | dict(timesteps=len(saved.schedule), channels=",".join(map(str, unet.config["channels"])))
     if "picture_size" in given:
         given["picture_size"] = [3, given["picture_size"], given["picture_size"]]
-    if "processes" in begun:  # each of them reads its own share of the tar files
-        given["processes"] = num_ranks()
+    if "processes" in begun:
+        if begun["processes"] != num_ranks():  # each of them reads its own share of the tar files
+            raise ValueError(
+                f"this run was begun with {begun['processes']} processes in all, and cannot go on with {num_ranks()}"
+            )
+        begun.pop("data")  # which may lie elsewhere by now: what tells them are the names of the files
     others = [name for name in given if name in begun and begun[name] != given[name]]
     if others:
-        was, is_now = (", ".join(f"{_option(name)} {of[name]}" for name in others) for of in (begun, given))
+        was, is_now = (", ".join(_as_typed(name, of[name]) for name in others) for of in (begun, given))
         raise ValueError(f"this run was begun with {was}, and cannot go on with {is_now}: leave it out, or begin anew")
     return dict(seed=0) | {name: value for name, value in saved.notes.items() if name != "iterations"} | given
 
 
 def _option(name: str) -> str:
-    return dict(processes="--nproc-per-node", num_workers="--workers").get(name, f"--{name.replace('_', '-')}")
+    return "--workers" if name == "num_workers" else f"--{name.replace('_', '-')}"
+
+
+def _as_typed(name: str, value: object) -> str:
+    return f"{_option(name)} {value[1] if name == 'picture_size' else value}"
 
 
 def _captioned_model(shards: PictureTextShards, channels: tuple[int, ...]) -> TextToImage:
@@ -160,6 +175,8 @@ def _captioned_model(shards: PictureTextShards, channels: tuple[int, ...]) -> Te
         split = split_words(caption)
         words.update(split)
         longest = max(longest, len(split))
+    if not words:
+        raise DataUnavailable(f"{shards.pattern} has no captions: beside each picture, 01.jpg, there must be a 01.txt")
     tokenizer = Tokenizer(sorted(words), 1 + min(longest, WORDS_AT_MOST))
     unet = UNet(3, channels, context_dim=64, cross_attention_levels=(len(channels) - 1,))
     return TextToImage(unet, TextEncoder(len(tokenizer), tokenizer.max_length, 64), tokenizer)

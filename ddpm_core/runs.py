@@ -5,15 +5,18 @@ older ones are kept in case the disk spoils the newest.
 """
 
 import csv
+import io
 import os
 import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from glob import escape
 from pathlib import Path
 
+from ddpm_core.atomic import atomic_write, remove_unfinished, unfinished_name
 from ddpm_core.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from ddpm_core.schedule import NoiseSchedule
 from ddpm_core.training import TrainingState
@@ -41,7 +44,8 @@ class RunFiles:
         self.checkpoint, self.learning_rate, self.begun_at = checkpoint, learning_rate, begun_at
         self.older = [checkpoint.with_suffix(f".older{number}{checkpoint.suffix}") for number in range(1, keep + 1)]
         self.history = checkpoint.with_suffix(".csv")
-        self._tensorboard = _tensorboard_writer(checkpoint, begun_at) if tensorboard else None
+        self._open_tensorboard = _tensorboard_writer(checkpoint) if tensorboard else None
+        self._tensorboard = None
         self._rows_written: int | None = None  # None: none yet by this process, or the last of them are in doubt
 
     def save(self, state: TrainingState, schedule: NoiseSchedule, notes: dict) -> None:
@@ -51,17 +55,24 @@ class RunFiles:
         if rows_written is None or rows_written > state.iteration:
             self._begin_history(state.losses)
         else:
-            self._append(self.history, self._rows(state.losses, rows_written))
+            self._append(self._rows(state.losses, rows_written))
         self._rows_written = state.iteration
 
-    def take_back(self) -> None:
-        """Gives up the checkpoint, whose weights turned out to be spoilt, for the one before it, if there is one."""
+    def take_back(self) -> int:
+        """Gives up the checkpoint, whose weights turned out to be spoilt, for the one before it, if there is one.
+
+        Returns the iteration of that one, or -1.
+        """
         self._rows_written = None
         if self.older and self.older[0].exists():
             os.replace(self.older[0], self.checkpoint)
-        else:
-            self.checkpoint.unlink(missing_ok=True)
-            self.history.unlink(missing_ok=True)
+            losses = load_checkpoint(self.checkpoint).training["losses"]
+            self._begin_history(losses)
+            self._rows_written = len(losses)
+            return len(losses)
+        self.checkpoint.unlink(missing_ok=True)
+        self.history.unlink(missing_ok=True)
+        return -1
 
     def _keep_older(self) -> None:
         """Makes the checkpoint the first of the older ones, just before a new one takes its place."""
@@ -70,15 +81,18 @@ class RunFiles:
         if self.older[0].exists() and self.older[0].samefile(self.checkpoint):
             return  # a process that was killed has done this, and no more
         # A second name for the checkpoint, which so is never missing; a copy where the file system has no such thing.
-        second = self.checkpoint.with_name(f"{self.older[0].name}.{os.getpid()}.tmp")
+        second = unfinished_name(self.checkpoint)
         try:
-            os.link(self.checkpoint, second)
-        except OSError:
-            shutil.copyfile(self.checkpoint, second)
-        for newer, older in reversed(list(zip(self.older, self.older[1:], strict=False))):
-            if newer.exists():
-                os.replace(newer, older)
-        os.replace(second, self.older[0])
+            try:
+                os.link(self.checkpoint, second)
+            except OSError:
+                shutil.copyfile(self.checkpoint, second)
+            for newer, older in reversed(list(zip(self.older, self.older[1:], strict=False))):
+                if newer.exists():
+                    os.replace(newer, older)
+            os.replace(second, self.older[0])
+        finally:
+            second.unlink(missing_ok=True)
 
     def _rows(self, losses: list[float], first: int) -> list[Row]:
         rows = [(number + 1, losses[number], self.learning_rate(number)) for number in range(first, len(losses))]
@@ -94,21 +108,29 @@ class RunFiles:
         before = _read_rows(self.history)[: self.begun_at]
         if [row[0] for row in before] != [str(number + 1) for number in range(self.begun_at)]:
             before = []
-        unfinished = self.history.with_name(f"{self.history.name}.{os.getpid()}.tmp")
-        self._append(unfinished, [TITLE, *before, *self._rows(losses, len(before))])
-        os.replace(unfinished, self.history)
+        if self._tensorboard:
+            self._tensorboard.close()
+        if self._open_tensorboard:
+            self._tensorboard = self._open_tensorboard(purge_step=len(before) + 1)
+        with atomic_write(self.history) as file:
+            file.write(_as_csv([TITLE, *before, *self._rows(losses, len(before))]))
 
-    @staticmethod
-    def _append(path: Path, rows: list[Row]) -> None:
-        with path.open("a", newline="") as file:
-            csv.writer(file).writerows(rows)
+    def _append(self, rows: list[Row]) -> None:
+        with self.history.open("ab") as file:
+            file.write(_as_csv(rows))
+
+
+def _as_csv(rows: list[Row]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return text.getvalue().encode()
 
 
 def _read_rows(history: Path) -> list[Row]:
     try:
         with history.open(newline="") as file:
             return list(csv.reader(file))[1:]
-    except OSError:
+    except (OSError, ValueError, csv.Error):  # none, or a disk has spoilt it
         return []
 
 
@@ -133,7 +155,7 @@ def newest_checkpoint(path: Path) -> tuple[Checkpoint, str | None]:
 def only_training(checkpoint: Path) -> Iterator[None]:
     """Keeps other trainings away from a checkpoint. Raises ValueError where another process is at it.
 
-    The operating system lets go of the lock when the process ends, in whatever way.
+    Where the operating system has locks, it lets go of this one when the process ends, in whatever way.
     """
     from filelock import FileLock, Timeout
 
@@ -148,14 +170,12 @@ def only_training(checkpoint: Path) -> Iterator[None]:
     except OSError as error:
         raise ValueError(f"{checkpoint} cannot be written: {error.strerror} ({checkpoint.parent.resolve()})") from None
     try:
-        stem = escape(checkpoint.stem)
-        for name in (escape(checkpoint.name), f"{stem}.older*", f"{stem}.csv"):
-            for unfinished in checkpoint.parent.glob(f"{name}.*.tmp"):
-                unfinished.unlink()  # of a process that was killed while it wrote
+        remove_unfinished(checkpoint, checkpoint.with_suffix(".csv"))
         yield
     finally:
         if not checkpoint.exists():  # the run failed at once: it leaves nothing behind
-            lock_file.unlink(missing_ok=True)
+            with suppress(OSError):  # Windows keeps a file that is open
+                lock_file.unlink(missing_ok=True)
         lock.release()
 
 
@@ -182,9 +202,10 @@ class stop_between_iterations:
             signal.signal(number, handler)
 
 
-def _tensorboard_writer(checkpoint: Path, begun_at: int):
+def _tensorboard_writer(checkpoint: Path) -> Callable:
+    """What opens the run's folder for TensorBoard, where purge_step=N makes it forget the rows from N on."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise ValueError("--tensorboard needs the package tensorboard: pip install tensorboard") from None
-    return SummaryWriter(str(checkpoint.with_suffix(".tensorboard")), purge_step=begun_at + 1)
+    return partial(SummaryWriter, str(checkpoint.with_suffix(".tensorboard")))

@@ -65,17 +65,21 @@ class Speed:
 
         Returns a sentence that says why, where the model is left uncompiled after all.
         """
-        if self.tf32:
-            torch.set_float32_matmul_precision("high")
+        if next(model.parameters()).device.type == "cuda":
+            allow_tf32(self.tf32)
         if self.compile is None:
             return None
         try:
             model.compile(dynamic=False, mode="reduce-overhead" if self.compile == "graphs" else None)
             is_trained = any(weight.requires_grad for weight in model.parameters())
-            with self.autocast(example[0].device), torch.set_grad_enabled(is_trained):
-                answer = model(*example)
-            if is_trained:
-                answer.sum().backward()
+            for _ in range(3 if self.compile == "graphs" else 1):  # graphs are recorded in the second call only
+                with self.autocast(example[0].device), torch.set_grad_enabled(is_trained):
+                    answer = model(*example)
+                if is_trained:
+                    answer.sum().backward()
+                    model.zero_grad()
+            if example[0].is_cuda:
+                torch.cuda.synchronize()  # errors show when the GPU gets there
         except Exception as error:  # compilers fail in many ways, and none of them matters to the result
             model._compiled_call_impl = None
             reason = " ".join(str(error).split("\n")[:2]).strip() or type(error).__name__
@@ -89,8 +93,14 @@ class Speed:
         return torch.autocast(device.type, self.precision, enabled=self.precision != torch.float32)
 
 
+def allow_tf32(allowed: bool) -> None:
+    """Whether a GPU may round the factors of float32 products to 10 bits, in matrices and in convolutions."""
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    torch.backends.cudnn.allow_tf32 = allowed  # convolutions may by default
+
+
 def choose_speed(device: torch.device, compile: str | None = None) -> Speed:
-    """The switches for a device. On a CPU half precision is about 10 times slower than float32, so it stays off."""
+    """The switches for a device. On a CPU half precision is slower than float32, so it stays off."""
     if device.type == "cpu":
         return Speed(compile=compile)
     half = torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16

@@ -3,6 +3,7 @@
 Steps are counted from 0 in code: t = 0 here is t = 1 in the DDPM paper (Ho et al. 2020).
 """
 
+import copy
 import math
 
 import torch
@@ -47,6 +48,7 @@ class NoiseSchedule:
         self.betas = betas
         self.alphas = 1 - betas
         self.alpha_bars = torch.cumprod(self.alphas, dim=0)
+        self._looks_at_t = True
         first, last = self.alpha_bars[0].item(), self.alpha_bars[-1].item()
         if first == 1 or last == 0:  # the inverse and the posterior divide by 1 - alpha_bar and by alpha_bar
             raise ValueError(
@@ -68,7 +70,16 @@ class NoiseSchedule:
 
     def to(self, device) -> "NoiseSchedule":
         """The same schedule on another device."""
-        return self._from_tensors(self.betas.to(device), self.alphas.to(device), self.alpha_bars.to(device))
+        return self._with_tensors(self.betas.to(device), self.alphas.to(device), self.alpha_bars.to(device))
+
+    def trusting(self) -> "NoiseSchedule":
+        """The same schedule for a loop that makes every t itself: at() does not look whether it is in range.
+
+        On a GPU, to look at t is to wait until all before it is done; not to look at a wrong one ends the program.
+        """
+        schedule = copy.copy(self)
+        schedule._looks_at_t = False
+        return schedule
 
     def at(self, values: Tensor, t: Tensor, x: Tensor) -> Tensor:
         """values[t] shaped (B, 1, 1, ...) to multiply x, which is (B, ...).
@@ -86,8 +97,7 @@ class NoiseSchedule:
                 f"t must hold one step number for each of the {len(x)} pictures, shape ({len(x)},); "
                 f"got shape {tuple(t.shape)}"
             )
-        # On a GPU, to look at t would be to wait for it; indexing refuses what is out of range there, too.
-        lowest, highest = (bound.item() for bound in t.aminmax()) if len(t) and t.device.type == "cpu" else (0, 0)
+        lowest, highest = (bound.item() for bound in t.aminmax()) if len(t) and self._looks_at_t else (0, 0)
         if lowest < 0 or highest >= len(self):
             raise ValueError(
                 f"t must lie between 0 and {len(self) - 1} (this schedule has {len(self)} timesteps, counted from 0); "
@@ -117,11 +127,10 @@ class NoiseSchedule:
             return self, timesteps
         alpha_bars = self.alpha_bars[timesteps]
         alphas = alpha_bars / torch.cat([alpha_bars.new_ones(1), alpha_bars[:-1]])
-        return self._from_tensors(1 - alphas, alphas, alpha_bars), timesteps
+        return self._with_tensors(1 - alphas, alphas, alpha_bars), timesteps
 
-    @classmethod
-    def _from_tensors(cls, betas: Tensor, alphas: Tensor, alpha_bars: Tensor) -> "NoiseSchedule":
-        schedule = cls.__new__(cls)
+    def _with_tensors(self, betas: Tensor, alphas: Tensor, alpha_bars: Tensor) -> "NoiseSchedule":
+        schedule = copy.copy(self)
         schedule.betas, schedule.alphas, schedule.alpha_bars = betas, alphas, alpha_bars
         return schedule
 

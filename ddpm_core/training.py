@@ -160,7 +160,7 @@ def train(
     if not 0 < learning_rate < math.inf:
         raise ValueError(f"learning_rate must be a number above 0; got {describe(learning_rate)}")
     model, optimizer, scaler, generator = state.model, state.optimizer, state.scaler, state.generator
-    schedule = schedule.to(state.device)
+    schedule = schedule.to(state.device).trusting()
     if null_cond is not None:
         null_cond = null_cond.to(state.device)
     if callable(pictures) and not isinstance(pictures, Tensor):
@@ -218,8 +218,14 @@ def _stream_batches(batches: Batches, null_cond: Tensor | None, batch_size: int,
         if (cond is None) != (null_cond is None):
             raise ValueError("batches with conditions need a null_cond, and batches without conditions none")
         check_pictures(pictures)
-        yield gather_rows(pictures.to(device)), None if cond is None else gather_rows(cond.to(device))
+        yield _on_device(pictures, device), None if cond is None else _on_device(cond, device)
     raise ValueError("the batches came to an end; the iterator must be endless")
+
+
+def _on_device(rows: Tensor, device: torch.device) -> Tensor:
+    """The rows of all processes. From pinned memory a GPU fetches them while the next ones are read."""
+    rows = rows.pin_memory() if device.type == "cuda" else rows
+    return gather_rows(rows.to(device, non_blocking=True))
 
 
 def _with_cond(model: nn.Module, cond: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
@@ -244,13 +250,18 @@ class OutOfMemory(RuntimeError):
     """A batch was too large for the device's memory. The state keeps what was learnt before it."""
 
 
+def is_lack_of_memory(error: RuntimeError) -> bool:
+    """A GPU has an exception of its own for it; a CPU, and libraries on a GPU, general ones with these words."""
+    words = ("can't allocate memory", "out of memory", "alloc_failed")
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error).lower() for word in words)
+
+
 @contextmanager
 def _explain_out_of_memory(batch_size: int) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        # A GPU has its own exception; a CPU a general one with these words.
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+        if not is_lack_of_memory(error):
             raise
         raise OutOfMemory(
             f"the memory of the device does not hold a batch of {batch_size}: lower batch_size (say, to "

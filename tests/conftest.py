@@ -2,6 +2,7 @@ import pytest
 from torch import Tensor
 
 from ddpm_core import NoiseSchedule, linear_betas, load_digits
+from ddpm_core.training import _LastGood
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +14,15 @@ def digits() -> Tensor:
 @pytest.fixture(scope="session")
 def schedule() -> NoiseSchedule:
     return NoiseSchedule(linear_betas(100))
+
+
+@pytest.fixture
+def a_look_every_50_iterations(monkeypatch):
+    """As on a GPU, where looking at a loss means waiting for it."""
+    begin = _LastGood.__init__
+
+    def seldom(self, *arguments):
+        begin(self, *arguments)
+        self.check_every = 50
+
+    monkeypatch.setattr(_LastGood, "__init__", seldom)

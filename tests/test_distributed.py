@@ -9,8 +9,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddpm_core import CheckpointError, load_checkpoint
-from ddpm_core.distributed import RankLost, gather_rows, join_ranks, num_ranks, rank, share_out
+from ddpm_core import (
+    CheckpointError,
+    EmojiDataset,
+    NoiseSchedule,
+    PictureTextShards,
+    TrainingState,
+    cosine_betas,
+    load_checkpoint,
+    train,
+    write_shards,
+)
+from ddpm_core.distributed import SET_BY_TORCHRUN, RankLost, gather_rows, join_ranks, num_ranks, rank, share_out
+from ddpm_core.jobs import _captioned_model
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no gloo in every build")
 
@@ -105,6 +116,39 @@ def test_the_command_line_trains_in_two_processes_and_one_of_them_writes(tmp_pat
     assert written == {path.name.replace("alone", "*") for path in tmp_path.glob("*alone*")}
 
 
+def test_tar_files_are_shared_out_and_a_run_keeps_its_number_of_processes(tmp_path):
+    emoji, folder = EmojiDataset(["en"]), tmp_path / "shards"
+    write_shards(folder, emoji.pictures[:40], emoji.captions["en"][:40], 10)
+    options = [*TINY, "--data", "shards", "--picture-size", "8"]
+    result = torchrun("-m", "ddpm_core", "train", "two.safetensors", *options, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+
+    def batches(start):  # both halves, in one process
+        readers = [PictureTextShards(folder, 8, 4, rank=number, num_ranks=2).batches(start) for number in (0, 1)]
+        for (first, captions), (second, more_captions) in zip(*readers, strict=True):
+            yield torch.cat([first, second]), state.model.tokenizer(captions + more_captions)
+
+    torch.manual_seed(0)
+    state = TrainingState(_captioned_model(PictureTextShards(folder, 8, 8), (8,)))
+    schedule = NoiseSchedule(cosine_betas(10))
+    for _ in train(state, schedule, batches, 8, 8, null_cond=state.model.null_cond):
+        pass
+    assert losses_in(tmp_path / "two.safetensors") == pytest.approx(state.losses, rel=1e-4)
+
+    command = [sys.executable, "-m", "ddpm_core", "train", "two.safetensors", "--resume", "--iterations", "9"]
+    alone = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert alone.stderr.endswith("this run was begun with 2 processes in all, and cannot go on with 1\n")
+
+
+def test_more_processes_than_tar_files_are_one_sentence(tmp_path):
+    emoji = EmojiDataset(["en"])
+    write_shards(tmp_path / "shards", emoji.pictures[:8], emoji.captions["en"][:8], 8)
+    result = torchrun("-m", "ddpm_core", "train", "new.safetensors", "--data", "shards", *TINY, cwd=tmp_path)
+    assert result.returncode != 0
+    [message] = errors(result)
+    assert "got 2 processes for 1 shards: start fewer, or pack smaller shards" in message
+
+
 DIES = """
 import os, signal, sys
 from ddpm_core import __main__
@@ -132,6 +176,7 @@ def test_a_process_that_dies_ends_the_job_in_words_or_torchrun_starts_it_again(t
     else:
         assert result.returncode != 0
         assert losses_in(tmp_path / "dead.safetensors") == pytest.approx(alone[:4], rel=1e-4)
+        assert errors(result)
         assert all("another process of this training has ended" in line for line in errors(result))
         assert "Signal 9 (SIGKILL)" in result.stderr  # torchrun's own report names the one that died
 
@@ -184,7 +229,8 @@ def test_alone_there_is_nothing_to_join_or_to_share(monkeypatch):
     ],
 )
 def test_only_a_connection_that_is_gone_is_taken_for_a_lost_process(monkeypatch, error, told):
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("WORLD_SIZE", *SET_BY_TORCHRUN):
+        monkeypatch.setenv(name, "2")
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_, **__: None)
     store = torch.distributed.HashStore()
     monkeypatch.setattr(torch.distributed, "rendezvous", lambda *_, **__: iter([(store, 0, 2)]))
@@ -193,9 +239,19 @@ def test_only_a_connection_that_is_gone_is_taken_for_a_lost_process(monkeypatch,
     assert type(caught.value) is told
 
 
+def test_processes_that_torchrun_did_not_start_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    with (
+        pytest.raises(ValueError, match=r"LOCAL_RANK.* is not set: start them with torchrun"),
+        join_ranks(torch.device("cpu")),
+    ):
+        pass
+
+
 def test_more_processes_than_devices_are_refused_in_each_of_them(monkeypatch):
-    for name, value in dict(WORLD_SIZE=2, LOCAL_WORLD_SIZE=2, LOCAL_RANK=0).items():
-        monkeypatch.setenv(name, str(value))
+    for name in ("WORLD_SIZE", *SET_BY_TORCHRUN):
+        monkeypatch.setenv(name, "2")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     refused = pytest.raises(ValueError, match="more processes than devices: say --nproc-per-node 1, or fewer")
     with refused, join_ranks(torch.device("cuda")):

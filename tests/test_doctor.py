@@ -31,7 +31,8 @@ def findings() -> dict[str, doctor.Finding]:
 
 
 def write_notebook(folder, name: str, **course) -> None:
-    notebook = {"cells": [], "metadata": {"course": course} if course else {}, "nbformat": 4, "nbformat_minor": 5}
+    metadata = {"course": {"profile": "cpu", **course}} if course else {}
+    notebook = {"cells": [], "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
     (folder / "notebooks" / f"{name}.ipynb").write_text(json.dumps(notebook))
 
 
@@ -182,6 +183,11 @@ def test_the_times_of_the_notebooks_are_scaled_by_the_speed_of_this_machine(mach
     assert found["02_train"].found == "about 10.0 minutes on this machine"  # half as fast: twice the 5 minutes
     assert found["01_start"].found == "about 0.2 minutes on this machine"  # starting a kernel alone takes 15 s
     assert "03_unmeasured" not in found
+
+
+def test_a_time_of_another_profile_says_nothing_about_this_machine(machine):
+    write_notebook(machine, "02_train", profile="gpu", seconds=300, images_per_second=1000)
+    assert findings()["02_train"].found == "no estimate: its time was measured with the gpu profile"
 
 
 def test_notebooks_can_be_looked_for_in_another_folder(machine, tmp_path):

@@ -54,7 +54,7 @@ assert len(whole) == ITERATIONS
 
 KILLED_AT_RANDOM = """
 random.seed(0)
-reached, kills, starts = 0, 0, 0
+reached, kills, starts, halfway = 0, 0, 0, 0
 while kills < 20:
     starts += 1
     assert starts < 200, Path("said").read_text()[-2000:]
@@ -70,6 +70,7 @@ while kills < 20:
     now = losses("run.safetensors")
     assert len(now) >= reached and now == whole[: len(now)]
     reached = len(now)
+    halfway += 0 < reached < ITERATIONS
     if reached == ITERATIONS:  # done before the kills were: another run
         for path in Path().glob("*run.*"):
             path.unlink()
@@ -79,6 +80,7 @@ assert losses("run.safetensors") == whole
 assert not list(Path().glob("*.tmp"))
 rows = Path("run.csv").read_text().splitlines()[1:]
 assert [float(row.split(",")[1]) for row in rows] == whole
+assert halfway, "no run was killed between its first save and its end"
 print("killed", kills)
 """
 
@@ -140,7 +142,7 @@ os.waitpid(fork(fails), 0)
 said = Path("said").read_text()
 assert not Path("run.safetensors").exists() and not list(Path().glob("*.tmp"))
 assert said.count("run.safetensors could not be written, and what was there is untouched") > 1
-assert "Training goes on; make room before the next save." in said
+assert "Training goes on; put that right before the next save." in said
 assert said.splitlines()[-1].startswith("Error: run.safetensors could not be written")
 os.waitpid(fork(fails_later), 0)
 now = losses("run.safetensors")  # that of before the disk was full
@@ -174,8 +176,9 @@ print("read-only")
 
 TWO_AT_ONCE = """
 def second():
-    Path("said").write_text(train("run.safetensors", "--resume"))
+    Path("said").write_text(train("run.safetensors", *options))
 
+options = []
 save = checkpoint.save
 def in_between(*arguments):
     if not Path("said").exists():  # in the middle of the first training
@@ -183,8 +186,9 @@ def in_between(*arguments):
     return save(*arguments)
 checkpoint.save = in_between
 train("run.safetensors")
-assert "there is no checkpoint" in Path("said").read_text() or "another training is at work" in Path("said").read_text()
+assert "another training is at work on run.safetensors" in Path("said").read_text()
 Path("said").unlink()
+options = ["--resume"]
 train("run.safetensors", "--resume", "--iterations", "20")
 assert "another training is at work on run.safetensors" in Path("said").read_text()
 assert len(losses("run.safetensors")) == 20

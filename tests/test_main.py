@@ -2,10 +2,12 @@
 
 import copy
 import dataclasses
+import math
 import pickle
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -29,6 +31,7 @@ from ddpm_core import (
     load_checkpoint,
     load_digit_scenes,
     save_checkpoint,
+    training,
     write_shards,
 )
 from ddpm_core.presets import PRESETS, Preset, data_checksum
@@ -229,7 +232,8 @@ def test_an_existing_file_is_refused_and_left_as_it_was(content):
 @pytest.mark.parametrize(
     "options, words",
     [
-        (["--data", "letters"], "no data set called 'letters'"),
+        (["--data", "letters"], "no data set called 'letters', and no folder: it can be digits, MNIST"),
+        (["--data", "letters/*"], "no shard matches * in letters"),
         (["--channels", "8,x"], "channels must be whole numbers"),
         (["--channels", "12"], "channels must be multiples of 8"),
         (["--channels", "8,8,8,8,8"], "pictures of 8x8 cannot be halved 4 times"),
@@ -259,6 +263,45 @@ def test_weights_that_are_no_numbers_are_never_saved(folder):
     diverging = [*TINY, "--iterations", 200, "--learning-rate", "1e30", "--save-every", 1]
     assert "the loss became" in fail("train", "new.safetensors", *diverging)
     assert [path.name for path in folder.glob("*.safetensors")] == []
+
+
+@pytest.fixture
+def no_number_from_the_61st_loss_on(monkeypatch, a_look_every_50_iterations):
+    loss_of, calls = training.diffusion_loss, []
+
+    def diverging(*arguments):
+        calls.append(arguments)
+        return loss_of(*arguments) * (math.nan if len(calls) > 60 else 1)
+
+    monkeypatch.setattr(training, "diffusion_loss", diverging)
+
+
+def assert_sound(newest: int, *older: int) -> None:
+    """All checkpoints in the folder are of these iterations, and neither losses nor weights in them are spoilt."""
+    assert iterations_in("new.safetensors") == newest
+    for path in Path().glob("*.safetensors"):
+        saved = load_checkpoint(path).training
+        assert len(saved["losses"]) in (newest, *older) and all(map(math.isfinite, saved["losses"]))
+        assert all(weights.isfinite().all() for weights in saved["model"].values())
+    assert len(Path("new.csv").read_text().splitlines()) == 1 + newest
+
+
+@pytest.mark.usefixtures("no_number_from_the_61st_loss_on")
+@pytest.mark.parametrize("save_every, newest, older", [(5, 55, 55), (9, 54, 45), (40, 50, 40)])
+@pytest.mark.parametrize("iterations", [150, 63])
+def test_a_divergence_that_is_seen_late_leaves_sound_checkpoints_only(iterations, save_every, newest, older):
+    options = ["--iterations", iterations, "--save-every", save_every]
+    message = fail("train", "new.safetensors", *TINY, *options)
+    assert "stopped at iteration 60" in message and "those of iteration 50" in message
+    assert_sound(newest, older)
+
+
+@pytest.mark.usefixtures("no_number_from_the_61st_loss_on")
+def test_stopping_before_a_divergence_is_seen_leaves_sound_checkpoints_only(stop_training):
+    stop_training(62, KeyboardInterrupt())
+    said = succeed("train", "new.safetensors", *TINY, "--iterations", 150, "--save-every", 5)
+    assert "new.safetensors holds iteration 55." in said
+    assert_sound(55)
 
 
 def test_a_divergence_does_not_put_an_older_state_over_a_newer_checkpoint(monkeypatch):
@@ -368,11 +411,32 @@ def test_captioned_pictures_from_tar_files_are_learnt_and_drawn(shards, stop_tra
     assert "2 pictures" in succeed("sample", "whole.safetensors", "grinning face", "red apple", "--num-steps", 3)
 
 
+def test_tar_files_may_move_between_two_parts_of_a_run(shards):
+    succeed("train", "new.safetensors", *shards)
+    Path("shards").rename("elsewhere")
+    succeed("train", "new.safetensors", "--resume", "--iterations", 7, "--data", "elsewhere")
+    assert iterations_in("new.safetensors") == 7
+
+
+def test_tar_files_without_captions_are_one_sentence(folder):
+    with tarfile.open("empty.tar", "w"):
+        pass
+    assert "empty.tar has no captions: beside each picture" in fail("train", "new.safetensors", "--data", "empty.tar")
+
+
+def test_a_lack_of_memory_is_one_sentence(folder):
+    message = fail("train", "new.safetensors", *TINY, "--channels", "8000000")
+    assert "there is not enough memory for this: ask for fewer" in message
+    assert list(folder.iterdir()) == []
+
+
 def test_tar_files_that_are_others_than_before_are_refused(shards):
     succeed("train", "new.safetensors", *shards)
     Path("shards/00003.tar").rename("shards/00004.tar")
     message = fail("train", "new.safetensors", "--resume", "--iterations", 9)
     assert "the data are not those that this run was begun with" in message
+    message = fail("train", "new.safetensors", "--resume", "--iterations", 9, "--picture-size", 16)
+    assert "was begun with --picture-size 8, and cannot go on with --picture-size 16" in message
 
 
 @pytest.mark.parametrize(
@@ -417,7 +481,7 @@ def test_a_place_that_cannot_be_written_to_shows_before_the_work(command, checkp
     for name in ("train_steps", "sample_steps"):
         monkeypatch.setattr(__main__, name, lambda *arguments, **options: pytest.fail("the work has begun"))
     message = fail(*[word.format(checkpoint) for word in command])
-    assert f"cannot be written: {checkpoint} is not a folder" in message
+    assert f"cannot be written: there is no folder {checkpoint}" in message
 
 
 def test_missing_folders_are_made(checkpoint):

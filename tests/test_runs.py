@@ -1,5 +1,6 @@
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,6 +109,20 @@ def test_tensorboard_reads_the_history(run, path, schedule):
     assert [event.value for event in events.Scalars("learning_rate")] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
 
 
+def test_tensorboard_forgets_what_a_run_does_again(run, path, digits, schedule):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    files = files_of(path, tensorboard=True)
+    save_at(run, files, schedule, 5)
+    files.take_back()  # spoilt: the same process begins again
+    again = TrainingState(UNet(1, (8,)), seed=1)
+    state = save_at((again, train(again, schedule, digits, 20, batch_size=8)), files, schedule, 2, 5)
+    events = accumulator.EventAccumulator(str(path.with_suffix(".tensorboard")))
+    events.Reload()
+    losses = events.Scalars("loss")
+    assert [event.step for event in losses] == [1, 2, 3, 4, 5]
+    assert [event.value for event in losses] == pytest.approx(state.losses)
+
+
 def test_without_tensorboard_the_option_says_what_to_install(path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ValueError, match="--tensorboard needs the package tensorboard: pip install tensorboard"):
@@ -133,15 +148,21 @@ def test_the_newest_of_many_older_ones_is_taken(path, schedule):
     assert newest_checkpoint(path)[0].notes["iterations"] == 98
 
 
-def test_a_save_that_fails_leaves_the_older_ones_as_they_were(run, path, schedule, monkeypatch):
+@pytest.mark.parametrize("where", ["fsync", "link", "replace"])
+def test_a_save_that_fails_leaves_the_older_ones_as_they_were(run, path, schedule, monkeypatch, where):
     def refuse(*files):
         raise OSError("no space left on device")
+
+    def half_a_copy(source, copy):
+        copy.write_bytes(source.read_bytes()[:100])
+        refuse()
 
     files = files_of(path, keep=2)
     save_at(run, files, schedule, 1, 2, 3)
     before = {file: file.read_bytes() for file in path.parent.iterdir()}
-    for name in ("link", "fsync"):  # on a file system without second names, too
-        monkeypatch.setattr(os, name, refuse)
+    monkeypatch.setattr(os, where, refuse)
+    if where == "link":  # a file system without second names, where a copy is made
+        monkeypatch.setattr(shutil, "copyfile", half_a_copy)
     for _ in range(3):
         with pytest.raises(OSError, match="could not be written, and what was there is untouched"):
             save_at(run, files, schedule, 4)
@@ -149,20 +170,26 @@ def test_a_save_that_fails_leaves_the_older_ones_as_they_were(run, path, schedul
 
 
 def test_a_history_whose_last_rows_are_in_doubt_is_written_anew(run, path, schedule, monkeypatch):
-    files, write = files_of(path), RunFiles._append
+    files = files_of(path)
     save_at(run, files, schedule, 2)
 
-    def tears(path, rows):
-        with path.open("a") as file:
+    def tears(self, rows):
+        with self.history.open("a") as file:
             file.write("3,0.")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(RunFiles, "_append", staticmethod(tears))
-    with pytest.raises(OSError):
+    with monkeypatch.context() as full, pytest.raises(OSError):
+        full.setattr(RunFiles, "_append", tears)
         save_at(run, files, schedule, 3)
-    monkeypatch.setattr(RunFiles, "_append", staticmethod(write))
     save_at(run, files, schedule, 4)
     assert [int(row[0]) for row in rows_in(path.with_suffix(".csv"))[1:]] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("spoilt", [b"\xff\xfe\x00", b'1,"2', b"a,b\x00c\r\n"])
+def test_a_history_that_is_spoilt_is_written_anew(run, path, schedule, spoilt):
+    path.with_suffix(".csv").write_bytes(spoilt)
+    save_at(run, files_of(path, begun_at=1), schedule, 3)
+    assert [int(row[0]) for row in rows_in(path.with_suffix(".csv"))[1:]] == [1, 2, 3]
 
 
 def test_where_no_checkpoint_is_sound_the_newest_is_named(run, path, schedule):

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from ddpm_core import Profile, Speed, UNet, choose_profile, choose_speed
+from ddpm_core.runtime import allow_tf32
 
 
 @pytest.fixture
@@ -121,13 +122,15 @@ def test_without_switches_nothing_is_changed():
     assert model._compiled_call_impl is None and torch.get_float32_matmul_precision() == before
 
 
-def test_tf32_is_switched_on():
-    before = torch.get_float32_matmul_precision()
+@pytest.mark.parametrize("allowed, precision", [(True, "high"), (False, "highest")])
+def test_tf32_is_for_matrices_and_convolutions(allowed, precision):
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     try:
-        Speed(tf32=True).set_up(UNet(1, (8,)))
-        assert torch.get_float32_matmul_precision() == "high"
+        allow_tf32(allowed)
+        assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == (precision, allowed)
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])

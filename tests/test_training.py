@@ -22,7 +22,7 @@ from ddpm_core import (
     load_digits,
     train,
 )
-from ddpm_core.training import _LastGood, learning_rate_at, update_ema
+from ddpm_core.training import learning_rate_at, update_ema
 
 FAST = dict(batch_size=8, warmup_iterations=3)
 
@@ -529,18 +529,6 @@ def test_a_gradient_too_large_for_float16_leaves_the_weights_alone_and_lowers_th
 def test_a_precision_that_is_none_of_ours_is_refused():
     with pytest.raises(ValueError, match=r"precision must be torch\.float32, .* or torch\.float16; got torch\.float64"):
         TrainingState(UNet(1, (8,)), precision=torch.float64)
-
-
-@pytest.fixture
-def a_look_every_50_iterations(monkeypatch):
-    """As on a GPU, where looking at a loss means waiting for it."""
-    begin = _LastGood.__init__
-
-    def seldom(self, *arguments):
-        begin(self, *arguments)
-        self.check_every = 50
-
-    monkeypatch.setattr(_LastGood, "__init__", seldom)
 
 
 @pytest.mark.parametrize("breaks_at, restored_to, num_iterations", [(20, 0, 100), (75, 50, 100), (75, 50, 80)])

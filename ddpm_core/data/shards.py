@@ -10,20 +10,20 @@ import itertools
 import json
 import os
 import random
+import signal
 import tarfile
-import uuid
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from ddpm_core.atomic import atomic_write
 from ddpm_core.data.captioned_folder import read_square
 from ddpm_core.data.files import DataUnavailable
 from ddpm_core.errors import check_pictures, describe
@@ -58,7 +58,7 @@ def write_shards(
     if others := sorted(set(folder.glob("*.tar")) - set(paths)):
         raise FileExistsError(f"{others[0]} is already there and would mix with the new shards; give an empty folder")
     for number, (start, path) in enumerate(zip(starts, paths, strict=True)):
-        with _appearing_whole(path) as file, wds.TarWriter(file, mtime=0, compress=False) as shard:
+        with atomic_write(path) as file, wds.TarWriter(file, mtime=0, compress=False) as shard:
             for i in range(start, min(start + samples_per_shard, len(captions))):
                 key = f"{number:05d}{i - start:0{digits}d}"
                 about = {"key": key, "caption": captions[i], "width": pictures.shape[3], "height": pictures.shape[2]}
@@ -75,14 +75,15 @@ class PictureTextShards:
     batch_size:     this rank's share of a batch; there are num_ranks ranks, each on shards of its own
     num_workers:    processes that read and decode; fewer where there are not enough shards
     shuffle_buffer: how many samples (still compressed) each of them shuffles; the order depends on this, on
-                    num_workers, num_ranks and seed, and on nothing else
+                    num_workers, num_ranks, seed and the list of shards (with workers, on batch_size, too)
 
     shards:  the paths, in order
     skipped: a Counter of why samples were left out, by reason, that grows as batches are read
 
-    In an epoch each good sample comes once, over all ranks and workers; the last ones of an epoch share a batch with
-    the first of the next. Beside a shard that was read to its end, 00000.tar.checked.json says which samples are bad
-    (where the folder can be written), so that nothing is decoded twice to learn it.
+    In an epoch each good sample comes once, over all ranks and workers, each of which begins the next epoch when its
+    own shards are done. The last samples of an epoch share a batch with the first of the next. Beside a shard that was
+    read to its end, 00000.tar.checked.json says which samples are bad (where the folder can be written), so that
+    nothing is decoded twice to learn it.
 
     Raises ValueError for arguments out of range, DataUnavailable where the pattern finds no shard or a shard is
     missing, and ImportError without the webdataset library.
@@ -109,8 +110,8 @@ class PictureTextShards:
         self.shards = _find_shards(pattern)
         if num_ranks > len(self.shards):
             raise ValueError(
-                f"num_ranks must be at most the number of shards, so that each rank has its own; got {num_ranks} ranks "
-                f"for {len(self.shards)} shards"
+                f"num_ranks must be at most the number of shards, so that each process (rank) has its own; got "
+                f"{num_ranks} processes for {len(self.shards)} shards: start fewer, or pack smaller shards"
             )
         self.pattern, self.picture_size, self.batch_size, self.seed = pattern, picture_size, batch_size, seed
         self.rank, self.num_ranks, self.shuffle_buffer = rank, num_ranks, shuffle_buffer
@@ -141,8 +142,9 @@ class PictureTextShards:
             num_workers=self.num_workers,
             collate_fn=tuple,  # as they are
             generator=torch.Generator(),  # the default would draw from the one that training draws its noise from
+            worker_init_fn=_leave_ctrl_c_to_the_reader,
         )
-        for pictures, captions, skipped in loader:
+        for pictures, captions, skipped in _explain_dead_workers(loader):
             self.skipped.update(skipped)
             if not captions:
                 reasons = ", ".join(f"{count} x {reason}" for reason, count in sorted(self.skipped.items()))
@@ -225,6 +227,23 @@ class _Batches(IterableDataset):
         return self.shards._batches(stream, self.shards.num_ranks * num_workers, start)
 
 
+def _leave_ctrl_c_to_the_reader(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; the one that trains decides when to end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _explain_dead_workers(loader: DataLoader) -> Iterator:
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise DataUnavailable(
+            "a process that reads the shards has ended, perhaps for lack of memory (in a container, of shared memory): "
+            f"try fewer num_workers, or none ({error})"
+        ) from error
+
+
 @dataclass(slots=True)
 class _Sample:
     """What is in a shard at a position; where reason is not empty, it is why this is of no use."""
@@ -298,7 +317,7 @@ class _Shard:
         if len(self._judged) == self._num_samples:
             self.is_known = True
             found = {"samples": self._num_samples, "bad": sorted(self.bad.items())}
-            with suppress(OSError), _appearing_whole(self._notes) as file:
+            with suppress(OSError), atomic_write(self._notes) as file:
                 file.write(json.dumps(self._stamp() | found).encode())
 
     def _files(self, with_pictures: bool) -> Iterator[dict]:
@@ -450,17 +469,3 @@ def _webdataset():
     except ImportError as error:
         raise ImportError("shards need the webdataset library: pip install webdataset") from error
     return webdataset
-
-
-@contextmanager
-def _appearing_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes its name when it is finished, or disappears."""
-    unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")  # several machines may write the same file
-    try:
-        with unfinished.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -28,11 +28,14 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from ddpm_core import choose_profile
+from ddpm_core.runtime import allow_tf32
 
 ROOT = Path(__file__).parent.parent.parent
 BUILD = ROOT / "build" / "bench"
 DEVICE = choose_profile().device
 MEGABYTE = 2**20
+if DEVICE.type == "cuda":
+    allow_tf32(True)  # for products of matrices as for convolutions, which have it by default
 # torch counts attention on a GPU only.
 ATTENTION_ON_CPU = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
@@ -116,7 +119,10 @@ def exhaust(run: Iterable, count: int) -> None:
 # ---------------------------------------------------------------- arithmetic
 
 
-def matmul_work(seconds_a_turn: float, sizes: Sequence[int] = (512, 1024, 2048)) -> tuple[Callable[[], None], float]:
+SIZES = (512, 1024, 2048) if DEVICE.type == "cpu" else (2048, 4096, 8192)
+
+
+def matmul_work(seconds_a_turn: float, sizes: Sequence[int] = SIZES) -> tuple[Callable[[], None], float]:
     """A work that multiplies float32 matrices of the best size for about so long, and how many GFLOP that is.
 
     It takes turns with the works whose share of the machine's speed is asked for, as that speed drifts.
