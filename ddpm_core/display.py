@@ -15,8 +15,10 @@ import numpy as np
 import PIL.Image
 import torch
 from IPython.display import HTML, Image, display
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
+from matplotlib.ticker import LogLocator
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
@@ -53,6 +55,14 @@ def use_course_style() -> None:
             "lines.linewidth": 2,
         }
     )
+
+
+def write_out_numbers(*axes: Axis) -> None:
+    """On logarithmic axes of a plot: 200 instead of 2 x 10^2."""
+    for axis in axes:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
 
 
 def _chinese_fonts() -> list[str]:
@@ -395,6 +405,7 @@ def _training_figure(losses: Sequence[float], num_iterations: int, rows: Sequenc
     axis.plot(np.arange(len(losses)) + 1, losses, color=SKY, linewidth=0.6, alpha=0.6)
     axis.plot(np.arange(len(smooth)) + window, smooth, color=BLUE)
     axis.set(xlabel="iteration", ylabel="loss", yscale="log", xlim=(0, num_iterations), title="Loss")
+    write_out_numbers(axis.yaxis)
     if rows:
         sheet = tile(torch.cat([pictures for _, pictures in rows]), columns=len(rows[0][1]))
         axis = axes[0, 1]

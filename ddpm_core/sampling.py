@@ -37,7 +37,7 @@ def sample(
         raise TypeError(f"eps_model must be callable, eps_model(x_t, t); got a {type(eps_model).__name__}{hint}")
     if not isinstance(schedule, NoiseSchedule):
         raise TypeError(f"schedule must be a NoiseSchedule, such as NoiseSchedule(betas); got {describe(schedule)}")
-    schedule = schedule.to(x_T.device).trusting()
+    schedule = schedule.to(x_T.device).trusting()  # every t is made here
     short_schedule, timesteps = schedule.respaced(len(schedule) if num_steps is None else num_steps)
 
     @torch.no_grad()

@@ -160,7 +160,7 @@ def train(
     if not 0 < learning_rate < math.inf:
         raise ValueError(f"learning_rate must be a number above 0; got {describe(learning_rate)}")
     model, optimizer, scaler, generator = state.model, state.optimizer, state.scaler, state.generator
-    schedule = schedule.to(state.device).trusting()
+    schedule = schedule.to(state.device).trusting()  # every t is made by diffusion_loss
     if null_cond is not None:
         null_cond = null_cond.to(state.device)
     if callable(pictures) and not isinstance(pictures, Tensor):

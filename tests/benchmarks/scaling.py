@@ -15,7 +15,7 @@ from common import DEVICE, exhaust, interleaved, matmul_work, out_folder, parse,
 from peers import Case, OurNetwork, network_flops, num_parameters
 from training_speed import OURS, Work, start, train_a_little
 
-from ddpm_core.display import BLUE, GREY, ORANGE, use_course_style
+from ddpm_core.display import BLUE, GREY, ORANGE, use_course_style, write_out_numbers
 
 CENTRE = Case(32, 3, (32, 64, 128), 16)
 TINY = Case(8, 1, (8, 16), 2)
@@ -121,6 +121,7 @@ def plot(rows: Sequence[dict], path: Path) -> None:
             below.set_xticks([], minor=True)
             below.set_xticklabels(map(str, values))
             above.set_title(f"against {name}")
+        write_out_numbers(axes[0, 0].yaxis)
         axes[0, 0].set_ylabel("an iteration")
         axes[0, 0].legend()
         axes[1, 0].set_ylabel("% of the rate of\nmultiplying matrices")

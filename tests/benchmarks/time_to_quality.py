@@ -261,7 +261,7 @@ def _row(name: str, raced: list[Race], times: float) -> dict[str, object]:
 def _plot(races: dict[str, list[Race]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
-    from ddpm_core.display import use_course_style
+    from ddpm_core.display import use_course_style, write_out_numbers
 
     use_course_style()
     figure, axes = plt.subplots(figsize=(7, 4))
@@ -278,7 +278,8 @@ def _plot(races: dict[str, list[Race]], path: Path) -> None:
         ylabel="share of digits read as asked",
         title=f"Training until {SHARE:.0%} of the digits drawn are right",
     )
-    axes.legend(loc="lower right")
+    write_out_numbers(axes.xaxis)
+    axes.legend(loc="lower left")
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
