@@ -66,6 +66,7 @@ def main() -> None:
 
 @main.command()
 @click.argument("checkpoint", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("too_many", nargs=-1, metavar="")
 @click.option("--preset", type=click.Choice(list(PRESETS)), help="Make one of the course's own checkpoints.")
 @click.option("--data", help=DATA_HELP)
 @click.option("--iterations", type=click.IntRange(1), help="Of the whole run.  [default: 850, or the preset's]")
@@ -82,7 +83,7 @@ def main() -> None:
 @click.option("--tensorboard", is_flag=True, help="Write the history for TensorBoard, too.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Of all that is random.  [default: 0]")
 @click.option("--resume", is_flag=True, help="Go on from CHECKPOINT: its data, batch size, schedule and network.")
-def train(checkpoint, preset, iterations, save_every, keep, tensorboard, resume, **settings) -> None:
+def train(checkpoint, too_many, preset, iterations, save_every, keep, tensorboard, resume, **settings) -> None:
     """Train on a data set and write CHECKPOINT. Ctrl-C saves and ends; --resume goes on.
 
     With a preset, CHECKPOINT is runs/PRESET.safetensors unless given, and pictures appear beside it on the way. When
@@ -93,6 +94,9 @@ def train(checkpoint, preset, iterations, save_every, keep, tensorboard, resume,
     python -m ddpm_core train mine.safetensors --data "shards/*.tar"     pictures with captions, as img2dataset writes
     torchrun --nproc-per-node 2 -m ddpm_core train digits.safetensors    two processes, each with half of every batch
     """
+    if too_many:
+        in_quotes = " A pattern of tar files stands in quotes: --data 'shards/*.tar'." if ".tar" in too_many[0] else ""
+        raise ValueError(f"one CHECKPOINT is enough; {' '.join(too_many)} is too much.{in_quotes}")
     if checkpoint is None:
         if preset is None:
             raise ValueError("say where the CHECKPOINT shall go, such as digits.safetensors, or which --preset to make")
@@ -133,7 +137,10 @@ def _refuse_to_overwrite(checkpoint: Path, preset: str | None) -> None:
 
 
 def _train(checkpoint, preset, iterations, save_every, keep, tensorboard, resume, settings, device) -> None:
-    saved, notice = newest_checkpoint(checkpoint) if resume else (None, None)
+    try:
+        saved, notice = newest_checkpoint(checkpoint) if resume else (None, None)
+    except FileNotFoundError as error:
+        raise ValueError(f"{error}: leave --resume out to begin") from None
     by_preset = preset or (saved and "preset" in saved.notes)
     job = preset_job(preset, settings, saved) if by_preset else job_of(settings, saved)
     notes, num_iterations = job.notes, iterations or job.num_iterations
@@ -184,8 +191,9 @@ def _train(checkpoint, preset, iterations, save_every, keep, tensorboard, resume
         try:
             bar = tqdm(run, total=num_iterations, initial=began_at, unit="it", ncols=90, disable=rank() > 0)
             for _ in bar:
+                if state.iteration % 50 == 0:
+                    bar.set_postfix(loss=f"{sum(state.losses[-50:]) / 50:.4f}", refresh=False)
                 if state.iteration % save_every == 0:
-                    bar.set_postfix(loss=f"{sum(state.losses[-50:]) / len(state.losses[-50:]):.4f}", refresh=False)
                     try:
                         save()
                     except OSError as error:  # the disk is full, say: what is learnt need not be lost for that
@@ -214,6 +222,10 @@ def _train(checkpoint, preset, iterations, save_every, keep, tensorboard, resume
     if rank() > 0:
         return
     click.echo(f"{checkpoint} holds iteration {saved_at}. Look: python -m ddpm_core sample {checkpoint}")
+    if began_at == num_iterations:
+        click.echo(f"All its {num_iterations} iterations were done before: with a larger --iterations it goes on.")
+    if tensorboard:
+        click.echo(f"The history: tensorboard --logdir {checkpoint.parent}")
     if job.skipped:
         click.echo(f"Left out of the data: {', '.join(f'{count} x {reason}' for reason, count in job.skipped.items())}")
     if saved_at < num_iterations:
@@ -224,6 +236,8 @@ def _train(checkpoint, preset, iterations, save_every, keep, tensorboard, resume
 
 def _speed(device: torch.device, precision: str | None, compile: str | None) -> Speed:
     """The switches for a device, with the precision that is asked for; float32 then means float32, and no TF32."""
+    if compile == "graphs" and device.type == "cpu":
+        raise ValueError("--compile graphs is for GPUs; on a CPU there is --compile fuse")
     speed = choose_speed(device, compile)
     if precision is None:
         return speed
@@ -298,8 +312,12 @@ def sample(arguments, model, out, count, guidance_scale, negative, num_steps, pr
 
     given = Path(arguments[0]) if arguments and arguments[0].endswith(".safetensors") else None
     prompts = list(arguments[1:] if given else arguments)
-    if prompts and os.sep in prompts[0] and Path(prompts[0]).exists():
+    if prompts and Path(f"{prompts[0]}.safetensors").is_file():
+        raise ValueError(f"{prompts[0]} would be a prompt: for the checkpoint say {prompts[0]}.safetensors")
+    if prompts and any(sign in prompts[0] for sign in (os.sep, ".")) and Path(prompts[0]).exists():
         raise ValueError(f"{prompts[0]} is no checkpoint: their names end in .safetensors")
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise ValueError("pictures are drawn by one process: leave torchrun out")
     if given and model:
         raise ValueError(f"say either a checkpoint ({given}) or --model {model}, not both")
     if out.suffix.lower() not in PIL.Image.registered_extensions():

@@ -176,7 +176,10 @@ def _captioned_model(shards: PictureTextShards, channels: tuple[int, ...]) -> Te
         words.update(split)
         longest = max(longest, len(split))
     if not words:
-        raise DataUnavailable(f"{shards.pattern} has no captions: beside each picture, 01.jpg, there must be a 01.txt")
+        raise DataUnavailable(
+            f"{shards.pattern} has no captions, or is not a tar file: beside each picture, 01.jpg, there must be a "
+            "01.txt"
+        )
     tokenizer = Tokenizer(sorted(words), 1 + min(longest, WORDS_AT_MOST))
     unet = UNet(3, channels, context_dim=64, cross_attention_levels=(len(channels) - 1,))
     return TextToImage(unet, TextEncoder(len(tokenizer), tokenizer.max_length, 64), tokenizer)

@@ -333,7 +333,8 @@ def test_a_spoilt_checkpoint_is_put_aside_and_the_older_one_stays(folder):
 
 def test_a_run_that_is_done_is_not_saved_again(checkpoint):
     before = checkpoint.read_bytes()
-    assert "holds iteration 5." in succeed("train", checkpoint, "--resume")
+    said = succeed("train", checkpoint, "--resume")
+    assert "holds iteration 5." in said and "All its 5 iterations were done before" in said
     assert checkpoint.read_bytes() == before and not list(Path().glob("*.older*"))
 
 
@@ -421,7 +422,29 @@ def test_tar_files_may_move_between_two_parts_of_a_run(shards):
 def test_tar_files_without_captions_are_one_sentence(folder):
     with tarfile.open("empty.tar", "w"):
         pass
-    assert "empty.tar has no captions: beside each picture" in fail("train", "new.safetensors", "--data", "empty.tar")
+    message = fail("train", "new.safetensors", "--data", "empty.tar")
+    assert "empty.tar has no captions, or is not a tar file: beside each picture" in message
+
+
+def test_a_pattern_without_quotes_is_told(shards):
+    message = fail("train", "new.safetensors", "--data", "shards/00000.tar", "shards/00001.tar")
+    assert "shards/00001.tar is too much. A pattern of tar files stands in quotes: --data 'shards/*.tar'." in message
+
+
+@pytest.mark.parametrize("prompt, words", [("tiny", "say tiny.safetensors"), ("notes.txt", "is no checkpoint")])
+def test_a_file_is_not_taken_for_a_prompt(prompt, words, checkpoint):
+    Path("notes.txt").touch()
+    assert words in fail("sample", prompt)
+
+
+def test_several_processes_do_not_draw_the_same_pictures(checkpoint, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "leave torchrun out" in fail("sample", checkpoint)
+
+
+@pytest.mark.parametrize("command", [["train", "new.safetensors", *TINY], ["sample", "tiny.safetensors"]])
+def test_graphs_are_for_gpus(command, checkpoint):
+    assert "--compile graphs is for GPUs" in fail(*command, "--compile", "graphs")
 
 
 def test_a_lack_of_memory_is_one_sentence(folder):
