@@ -11,7 +11,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
-from common import DEVICE, exhaust, interleaved, matmul_work, out_folder, parse, peak_memory, report
+from common import DEVICE, exhaust, interleaved, matmul_work, out_folder, parse, peak_memory, ratio, report
 from peers import Case, OurNetwork, network_flops, num_parameters
 from training_speed import OURS, Work, start, train_a_little
 
@@ -51,10 +51,10 @@ def main(argv: list[str] | None = None) -> None:
     matmul, matmul_gflop = matmul_work(0.02 if options.quick else 0.3)
     times, matmul_times = iteration_times(cases, matmul, 1 if options.quick else 5)
     memory = {} if options.quick else {case: peak_memory(train_a_little, work(case), case) for case in cases}
-    rows = [
-        row(point, times[point.case], [matmul_gflop / s for s in matmul_times], memory.get(point.case))
-        for point in chosen
-    ]
+    rows = []
+    for point in chosen:
+        share_of_a_gflop = ratio(matmul_times, times[point.case]) / matmul_gflop
+        rows.append(row(point, statistics.median(times[point.case]), share_of_a_gflop, memory.get(point.case)))
     path = out_folder(options) / "scaling.png"
     plot(rows, path)
     report(
@@ -83,22 +83,21 @@ def iteration_times(
     return {case: [s / 2 for s in row] for case, row in zip(cases, rows, strict=True)}, matmul_times
 
 
-def row(point: Point, seconds: Sequence[float], matmul_rates: Sequence[float], memory: float | None) -> dict:
-    """seconds of an iteration and the GFLOP/s of matrix products, round by round."""
+def row(point: Point, seconds: float, share_of_a_gflop: float, memory: float | None) -> dict:
+    """seconds of an iteration; the share of the matmul rate that it would have with one GFLOP."""
     torch.manual_seed(0)
     case, net = point.case, OurNetwork(point.case).to(DEVICE)
     flops = network_flops(net, case)
     gflop = flops * case.batch_size / 1e9
-    median = statistics.median(seconds)
     return {
         "axis": point.axis,
         "value": point.value,
         "parameters, M": num_parameters(net) / 1e6,
         "GFLOP an iteration": gflop,
-        "ms an iteration": 1000 * median,
-        "pictures/s": case.batch_size / median,
-        "GFLOP/s": gflop / median,
-        "share": statistics.median(gflop / s / rate for s, rate in zip(seconds, matmul_rates, strict=True)),
+        "ms an iteration": 1000 * seconds,
+        "pictures/s": case.batch_size / seconds,
+        "GFLOP/s": gflop / seconds,
+        "share": gflop * share_of_a_gflop,
         "memory, MB": memory,
     }
 
