@@ -12,7 +12,7 @@ help:  ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup:  ## the environment, in .venv (does nothing when it is ready)
-	@$(PYTHON) .ci/setup.py
+	@$(PYTHON) tools/setup.py
 
 # Stored HTML keeps its colours only in a trusted notebook. In the background, as signing takes two seconds.
 lab: setup  ## opens JupyterLab on notebook 01
@@ -31,10 +31,10 @@ browser: setup
 	$(BIN)/pytest tests/browser
 
 course: setup  ## runs every notebook; executed copies and a gallery in build/
-	$(BIN)/python .ci/notebooks.py course
+	$(BIN)/python tools/notebooks.py course
 
 notebooks: setup  ## the same, and stores the outputs in notebooks/
-	$(BIN)/python .ci/notebooks.py renew
+	$(BIN)/python tools/notebooks.py renew
 	$(BIN)/ruff format notebooks
 
 lint: setup  ## style of code and notebooks
@@ -49,10 +49,10 @@ bench: setup  ## speed and memory beside other libraries; ONLY=training_speed ru
 	$(BIN)/python tests/benchmarks/summary.py $(TRY)
 
 links: setup  ## REPO=owner/name on GitHub: "Open in Colab" badges; REPO= takes them out
-	@$(BIN)/python .ci/links.py $(if $(filter command line,$(origin REPO)),"$$REPO")
+	@$(BIN)/python tools/links.py $(if $(filter command line,$(origin REPO)),"$$REPO")
 
 offline: setup  ## the course on a stick, for a room without a network (build/offline)
-	@$(BIN)/python .ci/offline.py
+	@$(BIN)/python tools/offline.py
 
 clean:  ## removes the environment and everything built
 	rm -rf .venv build .pytest_cache .ruff_cache

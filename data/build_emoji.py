@@ -109,7 +109,7 @@ def main() -> None:
     for name in ("emoji.png", "emoji.jsonl"):
         content = (folder / name).read_bytes()
         print(f"{name}: {len(content):,} bytes, sha256 {hashlib.sha256(content).hexdigest()}")
-    print(f"{len(lines.splitlines()):,} emoji. The doctor compares these checksums: ddpm_core/doctor.py, CHECKSUMS.")
+    print(f"{len(lines.splitlines()):,} emoji. The doctor compares: ddpm_core/course/doctor.py, CHECKSUMS.")
 
 
 if __name__ == "__main__":

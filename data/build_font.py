@@ -85,7 +85,7 @@ def main() -> None:
     content = build(ImageFont.truetype(FONTS).path)
     (Path(__file__).parent / FILE).write_bytes(content)
     print(f"{FILE}: {len(content):,} bytes, sha256 {hashlib.sha256(content).hexdigest()}")
-    print(f"{len(characters()):,} characters. The doctor compares this checksum: ddpm_core/doctor.py, CHECKSUMS.")
+    print(f"{len(characters()):,} characters. The doctor compares: ddpm_core/course/doctor.py, CHECKSUMS.")
 
 
 if __name__ == "__main__":

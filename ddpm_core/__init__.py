@@ -1,11 +1,19 @@
 """Build a text-to-image diffusion model from nothing: the package that the notebooks share."""
 
+from ddpm_core.blocks import (
+    AttentionBlock,
+    CrossAttentionBlock,
+    ResidualBlock,
+    TimeEmbedding,
+    record_attention,
+)
 from ddpm_core.checkpoint import (
     Checkpoint,
     CheckpointError,
     load_checkpoint,
     resume_training,
     save_checkpoint,
+    shipped_checkpoint,
 )
 from ddpm_core.data import (
     CaptionedPictures,
@@ -25,7 +33,8 @@ from ddpm_core.data import (
     load_torchvision,
     write_shards,
 )
-from ddpm_core.evaluation import (
+from ddpm_core.guidance import drop_condition, guided
+from ddpm_core.judging import (
     DigitReader,
     Verdict,
     copy_ratios,
@@ -33,24 +42,14 @@ from ddpm_core.evaluation import (
     ink_colours,
     judge_digits,
     judge_scenes,
-    loss_by_timestep,
     nearest_pictures,
     scene_agreement,
 )
-from ddpm_core.guidance import drop_condition, guided
-from ddpm_core.presets import shipped_checkpoint
+from ddpm_core.loss import diffusion_loss, loss_by_timestep
 from ddpm_core.process import add_noise, posterior, predict_x_0
-from ddpm_core.runtime import Profile, Speed, choose_profile, choose_speed
 from ddpm_core.sampling import sample
 from ddpm_core.schedule import NoiseSchedule, cosine_betas, linear_betas
 from ddpm_core.text import TextEncoder, Tokenizer
 from ddpm_core.text_to_image import PromptWarning, TextToImage, collect_notices, generate, prompt_notice
-from ddpm_core.training import OutOfMemory, TrainingDiverged, TrainingState, diffusion_loss, train
-from ddpm_core.unet import (
-    AttentionBlock,
-    CrossAttentionBlock,
-    ResidualBlock,
-    TimeEmbedding,
-    UNet,
-    record_attention,
-)
+from ddpm_core.training import OutOfMemory, TrainingDiverged, TrainingState, train
+from ddpm_core.unet import UNet

@@ -14,14 +14,15 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ddpm_core.checkpoint import CheckpointError, load_checkpoint, resume_training, save_checkpoint
+from ddpm_core.checkpoint import CheckpointError, load_checkpoint, resume_training, save_checkpoint, shipped_checkpoint
+from ddpm_core.course.profile import choose_profile
 from ddpm_core.data import DATA_SETS, DataUnavailable
-from ddpm_core.distributed import RankLost, any_rank, gather_rows, join_ranks, num_ranks, rank
-from ddpm_core.jobs import job_of, preset_job
-from ddpm_core.presets import PRESETS, Preset, shipped_checkpoint
-from ddpm_core.runs import RunFiles, newest_checkpoint, only_training, stop_between_iterations
-from ddpm_core.runtime import Speed, choose_profile, choose_speed
 from ddpm_core.sampling import sample as sample_steps
+from ddpm_core.scale.ranks import RankLost, any_rank, gather_rows, join_ranks, num_ranks, rank
+from ddpm_core.scale.recipes import PRESETS, Preset
+from ddpm_core.scale.run_files import RunFiles, newest_checkpoint, only_training, stop_between_iterations
+from ddpm_core.scale.settings import job_of, preset_job
+from ddpm_core.scale.speed import Speed, choose_speed
 from ddpm_core.schedule import NoiseSchedule
 from ddpm_core.text_to_image import TextToImage, collect_notices, generate
 from ddpm_core.training import OutOfMemory, TrainingDiverged, TrainingState, is_lack_of_memory, learning_rate_at
@@ -363,7 +364,7 @@ def sample(arguments, model, out, count, guidance_scale, negative, num_steps, pr
 def _write_pictures(pictures: Tensor, out: Path) -> None:
     import PIL.Image
 
-    from ddpm_core.display import tile  # here, because it brings matplotlib
+    from ddpm_core.course.display import tile  # here, because it brings matplotlib
 
     PIL.Image.fromarray(tile(pictures, width=1000)).save(out)
 
@@ -372,7 +373,7 @@ def _write_pictures(pictures: Tensor, out: Path) -> None:
 @click.option("--room", is_flag=True, help="Before a class: try everything once, and end with a line for the teacher.")
 def doctor(room) -> None:
     """Say what this machine can do, how long the notebooks will take, and what to fix."""
-    from ddpm_core.doctor import examine, line_for_the_teacher, rehearse
+    from ddpm_core.course.doctor import examine, line_for_the_teacher, rehearse
 
     findings = []
     for finding in chain(examine(), rehearse() if room else ()):

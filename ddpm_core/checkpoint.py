@@ -16,9 +16,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ddpm_core.atomic import atomic_write
-from ddpm_core.errors import describe
 from ddpm_core.schedule import NoiseSchedule
+from ddpm_core.support.atomic import atomic_write
+from ddpm_core.support.files import shipped_file
+from ddpm_core.support.guards import describe
 from ddpm_core.text import TextEncoder, Tokenizer
 from ddpm_core.text_to_image import TextToImage
 from ddpm_core.training import TrainingState
@@ -26,6 +27,7 @@ from ddpm_core.unet import UNet
 
 FORMAT = "ddpm_core 2"
 OLD_FORMAT = "ddpm_core 1"  # without the checksum
+SHIPPED = ("digit-scenes", "emoji")  # the checkpoints that come with the course
 
 
 class CheckpointError(RuntimeError):
@@ -118,6 +120,16 @@ def resume_training(state: TrainingState, checkpoint: Checkpoint) -> None:
     optimizer = state.optimizer.state_dict() | {"state": checkpoint.training["optimizer_state"]}
     ema_model = checkpoint.model.state_dict()
     state.load_state_dict(checkpoint.training | {"ema_model": ema_model, "optimizer": optimizer})
+
+
+def shipped_checkpoint(name: str) -> Path:
+    """The file of a trained model that comes with the course: "digit-scenes" or "emoji". Read it with load_checkpoint.
+
+    Raises ValueError for another name, and FileNotFoundError where the file is missing.
+    """
+    if name not in SHIPPED:
+        raise ValueError(f"the course comes with the checkpoints {' and '.join(SHIPPED)}; got {name!r}")
+    return shipped_file(f"{name}.safetensors")
 
 
 def _description(model: UNet | TextToImage) -> dict[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ddpm_core.errors import describe
+from ddpm_core.support.guards import describe
 
 
 def drop_condition(

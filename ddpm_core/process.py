@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from ddpm_core.errors import describe
 from ddpm_core.schedule import NoiseSchedule
+from ddpm_core.support.guards import describe
 
 
 def add_noise(schedule: NoiseSchedule, x_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from ddpm_core.errors import check_eps_hat, describe
 from ddpm_core.process import posterior, predict_x_0
 from ddpm_core.schedule import NoiseSchedule
+from ddpm_core.support.guards import check_eps_hat, describe
 
 
 def sample(

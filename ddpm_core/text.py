@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ddpm_core.errors import describe
+from ddpm_core.support.guards import describe
 
 PADDING, START = 0, 1  # ids of the two tokens that are not words
 CHINESE = r"\u3400-\u9fff"

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from ddpm_core.errors import describe
 from ddpm_core.guidance import guided
 from ddpm_core.sampling import sample
 from ddpm_core.schedule import NoiseSchedule
+from ddpm_core.support.guards import describe
 from ddpm_core.text import TextEncoder, Tokenizer, padding_mask, split_words
 from ddpm_core.unet import UNet
 

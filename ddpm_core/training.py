@@ -1,4 +1,4 @@
-"""Teaching a noise predictor: the loss, and a training loop that the caller iterates."""
+"""Teaching a noise predictor: a training loop that the caller iterates."""
 
 import copy
 import math
@@ -7,42 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm_core.distributed import gather_rows, num_ranks, share_out
-from ddpm_core.errors import check_eps_hat, check_pictures, describe
 from ddpm_core.guidance import drop_condition
-from ddpm_core.process import add_noise
+from ddpm_core.loss import diffusion_loss
+from ddpm_core.scale.ranks import gather_rows, num_ranks, share_out
 from ddpm_core.schedule import NoiseSchedule
-
-
-def diffusion_loss(
-    eps_model: Callable[[Tensor, Tensor], Tensor],
-    schedule: NoiseSchedule,
-    x_0: Tensor,
-    generator: torch.Generator | None = None,
-    min_snr_gamma: float | None = None,
-) -> Tensor:
-    """Mean squared error between the noise that was added and the noise predicted, a scalar (DDPM eq. 14).
-
-    x_0:           (B, ...) clean data. Each one gets a random timestep and random noise, drawn on x_0's device
-    min_snr_gamma: None weighs all timesteps alike. A number gives timesteps with a signal-to-noise ratio above it the
-                   weight gamma / ratio, so that more of the learning goes to what is in the picture, which is decided
-                   where noise is strong, and less to its last grain (Hang et al. 2023, section 3.4)
-    """
-    if min_snr_gamma is not None and not min_snr_gamma > 0:
-        raise ValueError(f"min_snr_gamma must be above 0; got {describe(min_snr_gamma)}")
-    t = torch.randint(len(schedule), (len(x_0),), generator=generator, device=x_0.device)
-    eps = torch.randn(x_0.shape, generator=generator, device=x_0.device, dtype=x_0.dtype)
-    eps_hat = eps_model(add_noise(schedule, x_0, t, eps), t)
-    check_eps_hat(eps_hat, eps.shape)
-    if min_snr_gamma is None:
-        return F.mse_loss(eps_hat, eps)
-    alpha_bar = schedule.alpha_bars[t]
-    snr = alpha_bar / (1 - alpha_bar)
-    squared_errors = (eps_hat - eps).square().flatten(1).mean(dim=1)  # (B,)
-    return ((min_snr_gamma / snr).clamp(max=1) * squared_errors).mean()
+from ddpm_core.support.guards import check_pictures, describe
 
 
 class TrainingDiverged(RuntimeError):

@@ -65,7 +65,7 @@ MAY_IMPORT = {
 }
 MATHS = ["errors", "schedule", "process", "distributed", "training", "sampling", "unet", "text", "guidance"]
 MATHS += ["text_to_image"]
-FOLDERS = {".ci", ".devcontainer", "data", "ddpm_core", "notebooks", "tests"}
+FOLDERS = {".ci", ".devcontainer", "data", "ddpm_core", "notebooks", "tests", "tools"}
 PAPERS = {"CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "README.zh-CN.md"}
 TOOLS = {".gitattributes", ".gitignore", "Makefile", "constraints.txt", "environment.yml", "pyproject.toml"}
 

@@ -26,16 +26,16 @@ from ddpm_core import (
     UNet,
     __main__,
     cosine_betas,
-    doctor,
-    jobs,
     load_checkpoint,
     load_digit_scenes,
     save_checkpoint,
     training,
     write_shards,
 )
-from ddpm_core.presets import PRESETS, Preset, data_checksum
-from ddpm_core.runs import stop_between_iterations
+from ddpm_core.course import doctor
+from ddpm_core.scale import settings as jobs
+from ddpm_core.scale.recipes import PRESETS, Preset, data_checksum
+from ddpm_core.scale.run_files import stop_between_iterations
 
 TINY = ["--iterations", "5", "--timesteps", "10", "--batch-size", "4", "--channels", "8"]
 

@@ -14,9 +14,9 @@ from ddpm_core.data.digit_scenes import (
 )
 from ddpm_core.data.digits import load_digits
 from ddpm_core.data.emoji import EmojiDataset
-from ddpm_core.data.files import DataUnavailable
 from ddpm_core.data.shards import PictureTextShards, write_shards
 from ddpm_core.data.torchvision_sets import load_torchvision
+from ddpm_core.support.files import DataUnavailable
 
 OFFLINE_DATA_SETS = ("digits",)
 DOWNLOADED_DATA_SETS = ("MNIST", "FashionMNIST", "CIFAR10")

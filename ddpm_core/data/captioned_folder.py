@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ddpm_core.data.files import DataUnavailable
-from ddpm_core.errors import describe
+from ddpm_core.support.files import DataUnavailable
+from ddpm_core.support.guards import describe
 
 # Only these decoders run, whatever a file is called: PIL's others include one that starts a program (PostScript).
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")

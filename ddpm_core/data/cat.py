@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddpm_core.data.files import shipped_file
+from ddpm_core.support.files import shipped_file
 
 
 def load_cat(size: int = 256) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ddpm_core.data.files import DataUnavailable, data_folder, shipped_file
+from ddpm_core.support.files import DataUnavailable, data_folder, shipped_file
 
 LANGUAGES = ("en", "zh")
 SIZE = 32  # of a cell of the sheet

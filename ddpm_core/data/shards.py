@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from ddpm_core.atomic import atomic_write
 from ddpm_core.data.captioned_folder import read_square
-from ddpm_core.data.files import DataUnavailable
-from ddpm_core.errors import check_pictures, describe
+from ddpm_core.support.atomic import atomic_write
+from ddpm_core.support.files import DataUnavailable
+from ddpm_core.support.guards import check_pictures, describe
 
 PICTURES = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP"}  # ending -> Pillow's name for it
 TARS = (".tar", ".tar.gz", ".tgz")

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ddpm_core.data.files import DataUnavailable, data_folder
+from ddpm_core.support.files import DataUnavailable, data_folder
 
 
 def load_torchvision(

@@ -27,8 +27,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from ddpm_core import choose_profile
-from ddpm_core.runtime import allow_tf32
+from ddpm_core.course.profile import choose_profile
+from ddpm_core.scale.speed import allow_tf32
 
 ROOT = Path(__file__).parent.parent.parent
 BUILD = ROOT / "build" / "bench"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from common import ROOT, interleaved, parser, report, seconds, target
 
-from ddpm_core.doctor import training_rate
+from ddpm_core.course.doctor import training_rate
 
 IMPORT = "import time; began = time.perf_counter(); import {}; print(time.perf_counter() - began)"
 
@@ -73,7 +73,7 @@ def import_rows(repeats: int) -> tuple[list[dict], float]:
 
 def set_up_rows(folder: Path, repeats: int) -> list[dict]:
     """make setup where the stamp says that nothing is to do; nothing is measured where it would begin to install."""
-    sys.path.insert(0, str(folder / ".ci"))
+    sys.path.insert(0, str(folder / "tools"))
     import setup
 
     sys.path.pop(0)

@@ -239,7 +239,7 @@ def _row(name: str, curve: Curve, ours: Curve) -> dict[str, object]:
 def _plot(curves: dict[str, Curve], path: Path) -> None:
     import matplotlib.pyplot as plt
 
-    from ddpm_core.display import use_course_style, write_out_numbers
+    from ddpm_core.course.display import use_course_style, write_out_numbers
 
     use_course_style()
     figure, axes = plt.subplots(figsize=(7, 4))

@@ -15,7 +15,7 @@ from common import DEVICE, exhaust, interleaved, matmul_work, out_folder, parse,
 from peers import Case, OurNetwork, network_flops, num_parameters
 from training_speed import OURS, Work, start, train_a_little
 
-from ddpm_core.display import BLUE, GREY, ORANGE, use_course_style, write_out_numbers
+from ddpm_core.course.display import BLUE, GREY, ORANGE, use_course_style, write_out_numbers
 
 CENTRE = Case(32, 3, (32, 64, 128), 16)
 TINY = Case(8, 1, (8, 16), 2)

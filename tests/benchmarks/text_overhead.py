@@ -18,7 +18,7 @@ from ddpm_core import (
     load_digit_scenes,
     train,
 )
-from ddpm_core.presets import PRESETS, Preset
+from ddpm_core.scale.recipes import PRESETS, Preset
 
 BATCH_SIZE, REPEATS, ITERATIONS, TARGET = 64, 7, 10, 0.25
 

@@ -261,7 +261,7 @@ def _row(name: str, raced: list[Race], times: float) -> dict[str, object]:
 def _plot(races: dict[str, list[Race]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
-    from ddpm_core.display import use_course_style, write_out_numbers
+    from ddpm_core.course.display import use_course_style, write_out_numbers
 
     use_course_style()
     figure, axes = plt.subplots(figsize=(7, 4))

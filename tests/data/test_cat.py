@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from ddpm_core import load_cat
-from ddpm_core.data.files import shipped_file
-from ddpm_core.doctor import CHECKSUMS
+from ddpm_core.course.doctor import CHECKSUMS
+from ddpm_core.support.files import shipped_file
 
 SIZES = [256, 128, 64, 32, 16, 8]
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from ddpm_core.course.doctor import CHECKSUMS
 from ddpm_core.data import DataUnavailable
 from ddpm_core.data import emoji as module
 from ddpm_core.data.emoji import EmojiDataset
-from ddpm_core.data.files import data_folder, shipped_file
-from ddpm_core.doctor import CHECKSUMS
+from ddpm_core.support.files import data_folder, shipped_file
 from ddpm_core.text import split_words
 
 FILES = ("emoji.png", "emoji.jsonl")
@@ -32,7 +32,7 @@ def folder(tmp_path, monkeypatch):
     """A copy of the two files, to break."""
     for name in FILES:
         shutil.copy(shipped_file(name), tmp_path)
-    monkeypatch.setattr("ddpm_core.data.files.data_folder", lambda: tmp_path)
+    monkeypatch.setattr("ddpm_core.support.files.data_folder", lambda: tmp_path)
     monkeypatch.setattr(module, "data_folder", lambda: tmp_path)
     return tmp_path
 

@@ -1,0 +1,266 @@
+"""What to know about a machine before starting the course. Nothing here is about diffusion."""
+
+import hashlib
+import importlib
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import textwrap
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ddpm_core.checkpoint import load_checkpoint, shipped_checkpoint
+from ddpm_core.course.profile import choose_profile
+from ddpm_core.data import load_digits
+from ddpm_core.sampling import sample
+from ddpm_core.scale.recipes import PRESETS
+from ddpm_core.schedule import NoiseSchedule, cosine_betas
+from ddpm_core.support.files import data_folder
+from ddpm_core.text_to_image import generate
+from ddpm_core.training import TrainingState, train
+from ddpm_core.unet import UNet
+
+CHECKSUMS = {
+    "NotoSansSC-subset.otf": "5d970610a3d8f6d9e5b9ac6084a060c65e42039e719ce1d20160176565207671",
+    "OFL.txt": "1f301ebc2e9a9e1fb261b60948ad317450fc433b55cbeac5910037cf4cc4b435",
+    "cat.png": "5f27baab03e36a2f31c24ddb91372641f653d13050b20a7730f07dcaa0177584",
+    "digit-scenes.safetensors": "5c87cf36496d70958f7364ef3daad79cefdfef1013228363e0ec487897049f0f",
+    "emoji.jsonl": "1efd859b2d4f95d5f74005983de44ffc3368c5c76bf86215bdcfdf1b5e13c2b3",
+    "emoji.png": "417596ad6027226b07b74ddeaa689e07b2aeec310279c1446acaa5bf0dcc1c8a",
+    "emoji.safetensors": "8653e7f3e9728bc1914d97827e0f6eb72b7a17abfe8e5efd691a1bf22b60ac9a",
+}  # sha256 of the files in data/
+ON_THIS_MACHINE = " on this machine"
+PACKAGES = ("torchvision", "matplotlib", "ipywidgets", "sklearn", "safetensors", "jupyterlab", "ipykernel", "nbval")
+
+
+@dataclass
+class Finding:
+    """One line of the report: what was looked at, what was found, and how to mend it (empty where all is well)."""
+
+    subject: str
+    found: str
+    fix: str = ""
+
+
+def examine(notebooks: Path | None = None) -> Iterator[Finding]:
+    """Looks at the machine, the packages, the data and the notebooks, one finding after the other."""
+    yield Finding("Python", platform.python_version())
+    yield Finding("torch", torch.__version__)
+    yield from (_package(name) for name in PACKAGES)
+    yield from _machine()
+    yield from _data()
+    yield from _notebooks(notebooks or data_folder().parent / "notebooks")
+
+
+def rehearse() -> Iterator[Finding]:
+    """Does once, within seconds, all that the notebooks do: finds what works on paper only."""
+    install = "run make setup, or: pip install -e .[lab,test]"
+    yield _try("training and sampling", _train_and_sample, install)
+    yield _try("figures", _draw_figure, install)
+    for name in PRESETS:
+        yield _try(f"{name} model", lambda name=name: _draw_with(name), f"git checkout -- data/{name}.safetensors")
+    yield _try("widgets", _make_widget, install)
+    yield _try("kernel", _start_kernel, f"{install}; if a firewall asks, allow Python on this machine itself")
+
+
+def line_for_the_teacher(findings: Sequence[Finding]) -> str:
+    """One line that says whether a machine is ready for class. Nothing in it is personal."""
+    code = f"code {course_code()}"
+    broken = [finding for finding in findings if finding.fix]
+    if broken:
+        first = broken[0]
+        found = first.found.replace(f"{data_folder().parent}{os.sep}", "").replace(str(Path.home()), "~")
+        found = textwrap.shorten(found, 60, placeholder=" ...")
+        more = [f"and {len(broken) - 1} more"] if len(broken) > 1 else []
+        return "NOT READY  " + " · ".join([f"{first.subject}: {found} -> {first.fix}", *more, code])
+    profile, cores = choose_profile(), torch.get_num_threads()
+    on_gpu = profile.device.type == "cuda"
+    device = torch.cuda.get_device_name(profile.device) if on_gpu else f"{cores} core{'s' if cores > 1 else ''}"
+    return "READY  " + " · ".join(
+        [
+            f"python {_short(platform.python_version())}",
+            f"torch {_short(torch.__version__)}",
+            f"{profile.name}, {device}",
+            *(
+                f"notebook 04 in {finding.found.removesuffix(ON_THIS_MACHINE)}"
+                for finding in findings
+                if finding.subject.startswith("04_")
+            ),
+            code,
+        ]
+    )
+
+
+def course_code() -> str:
+    """Four signs that stand for this very state of the package, CHECKSUMS included: equal on machines that have it."""
+    package, digest = Path(__file__).parent.parent, hashlib.sha256()
+    for name in sorted(path.relative_to(package).as_posix() for path in package.rglob("*.py")):
+        digest.update(name.encode())
+        digest.update((package / name).read_bytes().replace(b"\r\n", b"\n"))  # git on Windows may change line ends
+    return digest.hexdigest()[:4].upper()
+
+
+def training_rate(num_iterations: int = 15) -> float:
+    """Pictures a second that this machine trains on, with notebook 04's network on 8x8 digits (1-2 s on a CPU)."""
+    profile, batch_size = choose_profile(), 128
+    torch.manual_seed(0)
+    pictures, schedule = 2 * torch.rand(1000, 1, 8, 8) - 1, NoiseSchedule(cosine_betas(200))
+    state = TrainingState(UNet(1, (32, 32)).to(profile.device))
+    ticks, warm = [], num_iterations // 3  # the first iterations also choose algorithms and allocate memory
+    for _ in train(state, schedule, pictures, num_iterations, batch_size):
+        if state.iteration > warm:
+            state.losses  # noqa: B018  (to read a loss is to wait until a GPU is there)
+        ticks.append(time.perf_counter())
+    return batch_size * (num_iterations - 1 - warm) / (ticks[-1] - ticks[warm])
+
+
+def _package(name: str) -> Finding:
+    try:
+        importlib.import_module(name)
+    except Exception as error:  # torchvision raises a RuntimeError where torch is of another build
+        if name == "torchvision" and not isinstance(error, ModuleNotFoundError):
+            fix = "torch and torchvision are of two builds: delete the folder .venv and run make setup"
+        else:
+            fix = "run make setup, or: pip install -e .[lab,test]"
+        return Finding(name, (str(error) or type(error).__name__).splitlines()[0], fix)
+    distribution = "scikit-learn" if name == "sklearn" else name
+    version = importlib.metadata.version(distribution)
+    if name == "ipykernel" and int(version.split(".")[0]) >= 7:
+        return Finding(name, version, 'version 7 spoils figures while a slider moves: pip install "ipykernel<7"')
+    return Finding(name, version)
+
+
+def _machine() -> Iterator[Finding]:
+    profile = choose_profile()
+    if profile.name == "cpu" and shutil.which("nvidia-smi"):
+        fix = "this machine has an NVIDIA card that torch does not see: update its driver"
+        yield Finding("profile", str(profile), fix)
+    else:
+        yield Finding("profile", str(profile))
+    if profile.device.type == "cuda":
+        yield Finding("GPU memory", f"{torch.cuda.get_device_properties(profile.device).total_memory / 1e9:.0f} GB")
+    if hasattr(os, "sysconf"):  # not on Windows
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+        fix = "the course needs 4 GB: close other programs" if memory < 3.5 else ""
+        yield Finding("memory", f"{memory:.0f} GB", fix)
+    free = shutil.disk_usage(Path.cwd()).free / 1e9
+    yield Finding("free disk", f"{free:.0f} GB", "make room: checkpoints and figures need 1 GB" if free < 1 else "")
+
+
+def _data() -> Iterator[Finding]:
+    for name, checksum in CHECKSUMS.items():
+        path = data_folder() / name
+        if not path.is_file():
+            yield Finding(f"data/{name}", "missing", f"git checkout -- data/{name}")
+        elif hashlib.sha256(path.read_bytes()).hexdigest() != checksum:
+            yield Finding(f"data/{name}", "changed", f"git checkout -- data/{name}")
+        else:
+            yield Finding(f"data/{name}", "present")
+    try:
+        yield Finding("digits", f"{len(load_digits()[0]):,} pictures, in scikit-learn")
+    except ImportError:
+        yield Finding("digits", "missing: they are part of scikit-learn", "mend sklearn, above")
+    own = sorted(path.name for path in (data_folder().parent / "build").glob("*.safetensors"))
+    yield Finding("your own checkpoints", ", ".join(own) or "none yet; notebook 04 makes one, in build/")
+
+
+def _notebooks(folder: Path) -> Iterator[Finding]:
+    paths = sorted(folder.glob("[0-9]*.ipynb"))
+    if not paths:
+        yield Finding("notebooks", "not found", "run this from a clone of the course")
+        return
+    rate = training_rate()
+    yield Finding("training speed", f"{rate:,.0f} digits a second")
+    for path in paths:
+        measured = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("course", {})
+        if measured and measured["profile"] != choose_profile().name:
+            yield Finding(path.stem, f"no estimate: its time was measured with the {measured['profile']} profile")
+        elif measured:
+            seconds = measured["seconds"] * measured["images_per_second"] / rate
+            yield Finding(path.stem, f"about {max(seconds, 15) / 60:.1f} minutes{ON_THIS_MACHINE}")
+
+
+def _short(version: str) -> str:
+    """3.11 of 3.11.7"""
+    return ".".join(version.split(".")[:2])
+
+
+def _try(subject: str, step: Callable[[], str], fix: str) -> Finding:
+    try:
+        return Finding(subject, step())
+    except Exception as error:  # whatever it is, the report goes on
+        return Finding(subject, (str(error) or type(error).__name__).splitlines()[0], fix)
+
+
+def _train_and_sample() -> str:
+    device = choose_profile().device
+    torch.manual_seed(0)
+    schedule, pictures = NoiseSchedule(cosine_betas(200)), load_digits()[0]
+    state = TrainingState(UNet(1, (32, 32)).to(device))
+    for _ in train(state, schedule, pictures, num_iterations=10, batch_size=64):
+        pass
+    *_, drawn = sample(state.ema_model, schedule.to(device), torch.randn(4, 1, 8, 8, device=device), num_steps=10)
+    if not drawn.isfinite().all():
+        raise ArithmeticError("a sampled picture has values that are no numbers")
+    return f"{state.iteration} iterations, {len(drawn)} pictures"
+
+
+def _draw_figure() -> str:
+    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
+
+    from ddpm_core.course.display import use_course_style
+
+    # A plain Figure, which opens no window, and with Chinese in it: a font that lacks a letter only warns.
+    with plt.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Glyph")
+        use_course_style()
+        figure, file = Figure(figsize=(2, 2)), io.BytesIO()
+        figure.subplots().set_title("a red seven 红色的七")
+        figure.savefig(file, format="png")
+    return "drawn, in English and Chinese"
+
+
+def _draw_with(name: str) -> str:
+    loaded = load_checkpoint(shipped_checkpoint(name), choose_profile().device)
+    prompt = PRESETS[name].prompts[0]
+    *_, drawn = generate(loaded.model, loaded.schedule, [prompt], tuple(loaded.notes["picture_size"]), num_steps=2)
+    if not drawn.isfinite().all():
+        raise ArithmeticError("its picture has values that are no numbers")
+    return "loaded, draws"
+
+
+def _make_widget() -> str:
+    import ipywidgets
+
+    slider = ipywidgets.IntSlider(max=10)
+    slider.value = 3
+    importlib.metadata.version("jupyterlab_widgets")  # the half that shows them, in the browser
+    return f"a slider stands at {slider.value}"
+
+
+def _start_kernel() -> str:
+    """Starts the Python that runs the notebooks' cells, and asks it where it lives."""
+    from jupyter_client.manager import start_new_kernel
+
+    # Not in the course's folder, where any Python would find ddpm_core.
+    manager, client = start_new_kernel(startup_timeout=15, kernel_name="python3", cwd=tempfile.gettempdir())
+    try:
+        question = {"prefix": "__import__('sys').prefix"}
+        reply = client.execute("", user_expressions=question, reply=True, timeout=10)
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    if reply["content"]["user_expressions"]["prefix"]["data"]["text/plain"] != repr(sys.prefix):
+        raise RuntimeError("it belongs to another Python than this one")
+    return "starts and answers"

@@ -1,0 +1,1 @@
+"""Long runs: several processes, precision, recipes, the files of a run. The command line calls these."""

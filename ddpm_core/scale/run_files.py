@@ -1,0 +1,211 @@
+"""The files of a training run: a checkpoint to go on from, the ones before it, and the history of the loss.
+
+Whatever ends a run, at whatever moment, a whole checkpoint is there: each is written under another name first, and
+older ones are kept in case the disk spoils the newest.
+"""
+
+import csv
+import io
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from glob import escape
+from pathlib import Path
+
+from ddpm_core.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from ddpm_core.schedule import NoiseSchedule
+from ddpm_core.support.atomic import atomic_write, remove_unfinished, unfinished_name
+from ddpm_core.training import TrainingState
+
+Row = Sequence[object]
+TITLE = ("iteration", "loss", "learning_rate")
+
+
+class RunFiles:
+    """What belongs to the run that writes a checkpoint, here digits.safetensors, in the same folder.
+
+    digits.older1.safetensors: the checkpoint before it; older2 the one before that, and so on, as many as keep says
+    digits.csv:                iteration, loss, learning rate, as far as the checkpoint
+    digits.tensorboard/:       the same for TensorBoard, where it is asked for
+    """
+
+    def __init__(
+        self,
+        checkpoint: Path,
+        learning_rate: Callable[[int], float],  # of an iteration
+        begun_at: int = 0,  # the iteration from which the run goes on: what the history says before it stays
+        keep: int = 1,
+        tensorboard: bool = False,
+    ):
+        self.checkpoint, self.learning_rate, self.begun_at = checkpoint, learning_rate, begun_at
+        self.older = [checkpoint.with_suffix(f".older{number}{checkpoint.suffix}") for number in range(1, keep + 1)]
+        self.history = checkpoint.with_suffix(".csv")
+        self._open_tensorboard = _tensorboard_writer(checkpoint) if tensorboard else None
+        self._tensorboard = None
+        self._rows_written: int | None = None  # None: none yet by this process, or the last of them are in doubt
+
+    def save(self, state: TrainingState, schedule: NoiseSchedule, notes: dict) -> None:
+        """Writes the checkpoint with its training, and the history. Raises OSError where there is no room."""
+        save_checkpoint(self.checkpoint, state, schedule, notes, with_training=True, before_replacing=self._keep_older)
+        rows_written, self._rows_written = self._rows_written, None
+        if rows_written is None or rows_written > state.iteration:
+            self._begin_history(state.losses)
+        else:
+            self._append(self._rows(state.losses, rows_written))
+        self._rows_written = state.iteration
+
+    def take_back(self) -> int:
+        """Gives up the checkpoint, whose weights turned out to be spoilt, for the one before it, if there is one.
+
+        Returns the iteration of that one, or -1.
+        """
+        self._rows_written = None
+        if self.older and self.older[0].exists():
+            os.replace(self.older[0], self.checkpoint)
+            losses = load_checkpoint(self.checkpoint).training["losses"]
+            self._begin_history(losses)
+            self._rows_written = len(losses)
+            return len(losses)
+        self.checkpoint.unlink(missing_ok=True)
+        self.history.unlink(missing_ok=True)
+        return -1
+
+    def _keep_older(self) -> None:
+        """Makes the checkpoint the first of the older ones, just before a new one takes its place."""
+        if not self.older or not self.checkpoint.exists():
+            return
+        if self.older[0].exists() and self.older[0].samefile(self.checkpoint):
+            return  # a process that was killed has done this, and no more
+        # A second name for the checkpoint, which so is never missing; a copy where the file system has no such thing.
+        second = unfinished_name(self.checkpoint)
+        try:
+            try:
+                os.link(self.checkpoint, second)
+            except OSError:
+                shutil.copyfile(self.checkpoint, second)
+            for newer, older in reversed(list(zip(self.older, self.older[1:], strict=False))):
+                if newer.exists():
+                    os.replace(newer, older)
+            os.replace(second, self.older[0])
+        finally:
+            second.unlink(missing_ok=True)
+
+    def _rows(self, losses: list[float], first: int) -> list[Row]:
+        rows = [(number + 1, losses[number], self.learning_rate(number)) for number in range(first, len(losses))]
+        if self._tensorboard:
+            for iteration, loss, learning_rate in rows:
+                self._tensorboard.add_scalar("loss", loss, iteration)
+                self._tensorboard.add_scalar("learning_rate", learning_rate, iteration)
+            self._tensorboard.flush()
+        return rows
+
+    def _begin_history(self, losses: list[float]) -> None:
+        """Writes it anew, without what an earlier process noted after the checkpoint from which this one goes on."""
+        before = _read_rows(self.history)[: self.begun_at]
+        if [row[0] for row in before] != [str(number + 1) for number in range(self.begun_at)]:
+            before = []
+        if self._tensorboard:
+            self._tensorboard.close()
+        if self._open_tensorboard:
+            self._tensorboard = self._open_tensorboard(purge_step=len(before) + 1)
+        with atomic_write(self.history) as file:
+            file.write(_as_csv([TITLE, *before, *self._rows(losses, len(before))]))
+
+    def _append(self, rows: list[Row]) -> None:
+        with self.history.open("ab") as file:
+            file.write(_as_csv(rows))
+
+
+def _as_csv(rows: list[Row]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return text.getvalue().encode()
+
+
+def _read_rows(history: Path) -> list[Row]:
+    try:
+        with history.open(newline="") as file:
+            return list(csv.reader(file))[1:]
+    except (OSError, ValueError, csv.Error):  # none, or a disk has spoilt it
+        return []
+
+
+def newest_checkpoint(path: Path) -> tuple[Checkpoint, str | None]:
+    """The newest sound checkpoint of a run, and a sentence where that is not the file at path itself.
+
+    Raises FileNotFoundError or CheckpointError, as load_checkpoint does for path, where no other one is there.
+    """
+    try:
+        return load_checkpoint(path), None
+    except (FileNotFoundError, CheckpointError) as error:
+        files = path.parent.glob(f"{escape(path.stem)}.older*{path.suffix}")
+        for older in sorted(files, key=lambda file: (len(file.name), file.name)):  # older2 before older10
+            try:
+                return load_checkpoint(older), f"{error}. Going on from an older one, {older}."
+            except CheckpointError:
+                continue
+        raise
+
+
+@contextmanager
+def only_training(checkpoint: Path) -> Iterator[None]:
+    """Keeps other trainings away from a checkpoint. Raises ValueError where another process is at it.
+
+    Where the operating system has locks, it lets go of this one when the process ends, in whatever way.
+    """
+    from filelock import FileLock, Timeout
+
+    lock_file = checkpoint.with_name(f".{checkpoint.name}.lock")
+    lock = FileLock(lock_file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(
+            f"another training is at work on {checkpoint}: wait for it, stop it, or give another name"
+        ) from None
+    except OSError as error:
+        raise ValueError(f"{checkpoint} cannot be written: {error.strerror} ({checkpoint.parent.resolve()})") from None
+    try:
+        remove_unfinished(checkpoint, checkpoint.with_suffix(".csv"))
+        yield
+    finally:
+        if not checkpoint.exists():  # the run failed at once: it leaves nothing behind
+            with suppress(OSError):  # Windows keeps a file that is open
+                lock_file.unlink(missing_ok=True)
+        lock.release()
+
+
+class stop_between_iterations:
+    """Lets Ctrl-C, and the signal by which clusters end a job, wait for the end of an iteration; twice, it is at once.
+
+    Only there is a run at a point from which it goes on as if it had never stopped.
+    """
+
+    asked = False
+
+    def __enter__(self) -> "stop_between_iterations":
+        numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+        self._before = {number: signal.signal(number, self._ask) for number in numbers}
+        return self
+
+    def _ask(self, number: int, frame: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def _tensorboard_writer(checkpoint: Path) -> Callable:
+    """What opens the run's folder for TensorBoard, where purge_step=N makes it forget the rows from N on."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ValueError("--tensorboard needs the package tensorboard: pip install tensorboard") from None
+    return partial(SummaryWriter, str(checkpoint.with_suffix(".tensorboard")))

@@ -1,0 +1,1 @@
+"""What every part uses and nothing of diffusion: guards and their words, files, pixels."""

@@ -1,0 +1,520 @@
+import base64
+import importlib.util
+import io
+import json
+import re
+import warnings
+from types import SimpleNamespace
+
+import matplotlib
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from fontTools.ttLib import TTFont
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.pylabtools import select_figure_formats
+from IPython.utils.capture import capture_output
+from matplotlib import pyplot as plt
+from matplotlib.font_manager import fontManager
+from traitlets.config import Config
+
+from ddpm_core import NoiseSchedule, PromptWarning, TrainingState, UNet, cosine_betas, train
+from ddpm_core.course import display
+from ddpm_core.data import EmojiDataset, all_scenes, caption_of
+from ddpm_core.support.files import data_folder, shipped_file
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shell(tmp_path_factory):
+    """An IPython shell, so that display() makes of its arguments what a notebook stores; figures become PNGs."""
+    before = matplotlib.get_backend()
+    matplotlib.use("agg")
+    folder = tmp_path_factory.mktemp("ipython")
+    config = Config({"HistoryManager": {"enabled": False}, "ProfileDir": {"location": str(folder)}})
+    shell = InteractiveShell.instance(config=config)
+    select_figure_formats(shell, {"png"})
+    yield shell
+    shell.restore_sys_module_state()
+    InteractiveShell.clear_instance()
+    matplotlib.use(before)
+
+
+@pytest.fixture(autouse=True)
+def no_figure_stays_open():
+    yield
+    assert plt.get_fignums() == []
+
+
+def shown(function, *arguments, **options):
+    """What function displays: a list of rich outputs, each with data, metadata and update. And what it returns."""
+    with capture_output() as captured:
+        result = function(*arguments, **options)
+    assert captured.stderr == ""
+    return captured.outputs, result
+
+
+def alts(outputs) -> list[str]:
+    return [output.metadata.get("image/png", {}).get("alt") for output in outputs if "image/png" in output.data]
+
+
+def grey_frames(count: int, height: int = 4, width: int = 6) -> list[np.ndarray]:
+    return [np.full((height, width, 3), 20 * i, dtype=np.uint8) for i in range(count)]
+
+
+def opened(png: bytes | str) -> PIL.Image.Image:
+    return PIL.Image.open(io.BytesIO(base64.b64decode(png) if isinstance(png, str) else png))
+
+
+def test_pixels_run_from_0_to_255_and_what_lies_outside_is_cut_off():
+    pictures = torch.tensor([-1.0, 0.0, 1.0, -7.0, 7.0, 0.5]).reshape(1, 1, 2, 3)
+    pixels = display.to_pixels(pictures)
+    assert pixels.dtype == np.uint8 and pixels.shape == (1, 2, 3, 3)
+    assert all((pixels[0, :, :, c] == [[0, 128, 255], [0, 255, 191]]).all() for c in range(3))
+
+
+def test_colours_keep_their_order():
+    red = torch.tensor([1.0, -1.0, -1.0]).reshape(1, 3, 1, 1)
+    assert display.to_pixels(red).tolist() == [[[[255, 0, 0]]]]
+
+
+def test_pictures_that_carry_a_gradient_can_be_shown():
+    assert display.to_pixels(torch.zeros(1, 1, 1, 1, requires_grad=True)).shape == (1, 1, 1, 3)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (1, 8, 8), (2, 2, 8, 8), (1, 8, 8, 3)])
+def test_what_is_not_a_batch_of_pictures_is_refused_with_its_shape(shape):
+    with pytest.raises(ValueError, match=re.escape(str(shape))):
+        display.to_pixels(torch.zeros(shape))
+
+
+def test_a_sheet_is_filled_row_by_row_with_white_gaps():
+    pictures = torch.tensor([[-1.0, 1.0], [0.0, 0.0], [1.0, -1.0]]).reshape(3, 1, 1, 2)
+    sheet = display.tile(pictures, columns=2, width=4, gap=1)
+    W = 255
+    expected = [
+        [0, 255, W, 128, 128],
+        [W, W, W, W, W],
+        [255, 0, W, W, W],
+    ]
+    assert sheet.dtype == np.uint8 and sheet.shape == (3, 5, 3)
+    assert all((sheet[:, :, c] == expected).all() for c in range(3))
+
+
+def test_a_sheet_enlarges_pictures_by_a_whole_number_and_never_shrinks_them():
+    picture = torch.tensor([[-1.0, 1.0]]).reshape(1, 1, 1, 2)
+    assert display.tile(picture, width=7)[:, :, 0].tolist() == [[0, 0, 0, 255, 255, 255]] * 3
+    assert display.tile(picture, width=1)[:, :, 0].tolist() == [[0, 255]]
+
+
+@pytest.mark.parametrize("count, columns", [(1, 8), (5, 3), (8, 8)])
+@pytest.mark.parametrize("labels", [{}, {"titles": ["a", "b"], "row_titles": ["one"]}])
+def test_pictures_are_shown_as_one_figure_with_its_title_as_alt_text(count, columns, labels):
+    outputs, _ = shown(display.show_pictures, torch.rand(count, 1, 8, 8), columns=columns, title="Digits", **labels)
+    assert len(outputs) == 1 and alts(outputs) == ["Digits"]
+
+
+def test_pictures_without_a_title_have_an_alt_text_too():
+    outputs, _ = shown(display.show_pictures, torch.rand(3, 3, 8, 8))
+    assert alts(outputs) == ["3 pictures"]
+
+
+def test_each_picture_stands_at_its_place_in_the_figure(monkeypatch):
+    figures = []
+    monkeypatch.setattr(display, "show_figure", lambda figure, alt: figures.append(figure))
+    pictures = torch.linspace(-1, 1, 5).reshape(5, 1, 1, 1).expand(5, 1, 2, 2)
+    display.show_pictures(pictures, titles=list("abcde"), columns=3)
+    axes = [axis for axis in figures[0].axes if axis.images]
+    assert [axis.get_title() for axis in axes] == list("abcde")
+    assert [axis.images[0].get_array()[0, 0, 0] for axis in axes] == [0, 64, 128, 191, 255]
+    plt.close(figures[0])
+
+
+def test_a_figure_becomes_its_pixels():
+    figure = plt.figure(figsize=(2, 1), dpi=50, facecolor="red")
+    pixels = display.figure_to_pixels(figure)
+    assert pixels.shape == (50, 100, 3) and (pixels == [255, 0, 0]).all()
+
+
+def test_frames_are_shown_as_a_strip_and_as_a_widget():
+    outputs, _ = shown(display.show_frames, grey_frames(5), list("abcde"), num_static=3, title="Noise")
+    assert alts(outputs) == ["Noise: a, c, e"]
+    assert [WIDGET in output.data for output in outputs] == [False, True]
+
+
+def test_moving_the_slider_changes_the_picture_and_its_caption():
+    frames, captions = grey_frames(5), [f"step {i}" for i in range(5)]
+    _, widget = shown(display.show_frames, frames, captions, start=1)
+    (_, slider, caption), image = widget.children[0].children, widget.children[1]
+    assert (slider.min, slider.max, slider.value) == (0, 4, 1)
+    for i in (1, 3, 0, 4):
+        slider.value = i
+        assert caption.value == f"step {i}"
+        assert (np.asarray(opened(image.value)) == frames[i]).all()
+
+
+def test_play_moves_the_slider_in_the_browser(monkeypatch):
+    links = []
+    monkeypatch.setattr("ipywidgets.jslink", lambda source, target: links.append((source, target)))
+    _, widget = shown(display.show_frames, grey_frames(3), list("abc"))
+    play, slider, _ = widget.children[0].children
+    assert (play.min, play.max, play.value) == (slider.min, slider.max, slider.value)
+    assert links == [((play, "value"), (slider, "value"))]
+
+
+@pytest.mark.parametrize("captions", [[], ["a"], ["a", "b", "c", "d"]])
+def test_frames_need_as_many_captions(captions):
+    with pytest.raises(ValueError, match=f"{len(captions)} for 3 frames"):
+        display.show_frames(grey_frames(3), captions)
+
+
+def test_a_menu_picks_between_sets_of_frames_and_each_has_its_strip():
+    sets, captions = {"linear": grey_frames(3), "cosine": [255 - frame for frame in grey_frames(3)]}, list("abc")
+    outputs, widget = shown(display.show_frames, sets, captions, title="Two schedules", num_static=2)
+    assert alts(outputs) == ["Two schedules: linear, cosine; a, c"]
+    (menu, _, slider, caption), image = widget.children[0].children, widget.children[1]
+    assert menu.options == ("linear", "cosine")
+    slider.value = 1
+    menu.value = "cosine"
+    assert (np.asarray(opened(image.value)) == sets["cosine"][1]).all() and caption.value == "b"
+    slider.value = 2
+    assert (np.asarray(opened(image.value)) == sets["cosine"][2]).all() and caption.value == "c"
+    menu.value = "linear"
+    assert (np.asarray(opened(image.value)) == sets["linear"][2]).all() and caption.value == "c"
+
+
+def test_every_set_needs_as_many_captions_as_frames():
+    with pytest.raises(ValueError, match="got 3 for 2 frames of 'short'"):
+        display.show_frames({"long": grey_frames(3), "short": grey_frames(2)}, list("abc"))
+
+
+def test_without_a_strip_there_is_only_the_slider():
+    outputs, _ = shown(display.show_frames, grey_frames(3), list("abc"), num_static=0)
+    assert [WIDGET in output.data for output in outputs] == [True]
+
+
+def test_attention_is_shown_word_by_word_beside_its_picture(monkeypatch):
+    figures = []
+    monkeypatch.setattr(display, "show_figure", lambda figure, alt: figures.append((figure, alt)))
+    maps = torch.rand(2, 3, 2, 4)
+    display.show_attention(torch.zeros(2, 3, 8, 16), maps, ["start", "red", "七"], row_titles=["a", "b"])
+    [(figure, alt)] = figures
+    axes = figure.axes
+    assert [axis.get_title() for axis in axes[:4]] == ["picture", "start", "red", "七"]
+    for row in range(2):
+        for word in range(3):
+            image = axes[4 * row + 1 + word].images[0]
+            assert np.allclose(image.get_array(), maps[row, word]) and image.get_clim() == (0, maps[row].max().item())
+        assert axes[4 * row + 3].texts[-1].get_text() == f"0 to\n{maps[row].max():.2f}"
+    assert alt.endswith("start, red, 七")
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("pictures, words", [(1, 3), (2, 2)])
+def test_attention_needs_a_picture_for_each_row_and_a_word_for_each_map(pictures, words):
+    with pytest.raises(ValueError, match=f"need 2 pictures and 3 words; got {pictures} and {words}"):
+        display.show_attention(torch.zeros(pictures, 3, 8, 8), torch.rand(2, 3, 2, 2), ["word"] * words)
+
+
+@pytest.fixture
+def box():
+    """A prompt box whose pictures are as bright as the guidance scale says, and what it was asked for."""
+    asked = []
+
+    def draw(prompt, guidance_scale):
+        asked.append((prompt, guidance_scale))
+        if prompt == "too long":
+            raise ValueError("the caption 'too long' has 99 words")
+        if prompt == "zebra":
+            warnings.warn("no training caption had zebra", PromptWarning, stacklevel=2)
+        return torch.full((2, 3, 8, 8), guidance_scale / 4 - 1)
+
+    outputs, widget = shown(display.prompt_box, draw, "a blue three", 3.0)
+    return outputs, widget, asked
+
+
+def test_a_prompt_box_stands_beside_its_static_twin(box):
+    outputs, _, asked = box
+    assert asked == [("a blue three", 3.0)]
+    assert alts(outputs) == ["a blue three  (guidance scale 3)"]
+    assert [WIDGET in output.data for output in outputs] == [False, True]
+
+
+def test_typing_or_moving_the_slider_draws_anew(box):
+    _, widget, asked = box
+    (text, slider), image, note = widget.children[0].children, *widget.children[1:]
+    text.value = "a red seven"
+    slider.value = 8
+    assert asked[1:] == [("a red seven", 3.0), ("a red seven", 8.0)]
+    assert np.asarray(opened(image.value)).max() == 255 and note.value == ""
+    assert not text.continuous_update and not slider.continuous_update  # draws at Enter, not at every letter
+
+
+def test_what_a_prompt_lacks_is_said_in_the_box_and_the_picture_stays(box):
+    _, widget, _ = box
+    (text, _), image, note = widget.children[0].children, *widget.children[1:]
+    before = image.value
+    text.value = "too long"
+    assert note.value == "the caption 'too long' has 99 words" and image.value == before
+    text.value = "zebra"
+    assert note.value == "no training caption had zebra"
+    text.value = "a blue three"
+    assert note.value == ""
+
+
+def test_an_animation_is_a_png_that_moves_and_rests_on_its_last_frame():
+    frames = [np.full((8, 8, 3), colour, np.uint8) for colour in ([255, 0, 0], [0, 255, 0], [0, 0, 255], [9, 9, 9])]
+    outputs, _ = shown(display.animate, frames, alt="Four colours", seconds=2)
+    assert len(outputs) == 1 and alts(outputs) == ["Four colours"]
+    image = opened(outputs[0].data["image/png"])
+    assert image.format == "PNG" and image.is_animated and image.default_image and image.info["loop"] == 0
+    # A viewer without animation shows the default image, which comes before the frames and is no frame itself.
+    assert image.n_frames == 1 + len(frames) and (np.asarray(image.convert("RGB")) == frames[-1]).all()
+    durations = []
+    for i, frame in enumerate(frames):
+        image.seek(1 + i)
+        durations.append(image.info["duration"])
+        assert (np.asarray(image.convert("RGB")) == frame).all()
+    assert durations[:-1] == [500, 500, 500] and durations[-1] > 1000
+
+
+def test_the_source_of_a_class_is_shown_highlighted():
+    outputs, _ = shown(display.show_source, UNet)
+    page = outputs[0].data["text/html"]
+    assert 'class="highlight"' in page and ">UNet<" in page and "x_t (B, in_channels, H, W) floats" in page
+
+
+def watch(run, state, num_iterations: int, **options) -> tuple[list, str]:
+    """What watching displays, and what it prints."""
+    with capture_output() as captured:
+        try:
+            display.watch(run, state, num_iterations, **options)
+        except KeyboardInterrupt:  # or it would stop pytest itself
+            pytest.fail("the stop button was not handled")
+    return captured.outputs, captured.stdout + captured.stderr
+
+
+class Run:
+    """A small training run to be watched, and the iterations that a preview was asked for."""
+
+    def __init__(self, num_iterations: int = 4, stop_at: int | None = None):
+        self.state = TrainingState(UNet(1, (8,)))
+        self.num_iterations, self.stop_at = num_iterations, stop_at
+        self.previewed: list[int] = []
+
+    def preview(self, state: TrainingState) -> torch.Tensor:
+        if state.iteration == self.stop_at:
+            self.stop_at = None
+            raise KeyboardInterrupt
+        self.previewed.append(state.iteration)
+        return torch.zeros(3, 1, 8, 8)
+
+    def watch(self, **options) -> tuple[list, str]:
+        """Watches the run to its end, from where it is."""
+        pictures, schedule = -torch.ones(8, 1, 8, 8), NoiseSchedule(cosine_betas(10))
+        run = train(self.state, schedule, pictures, self.num_iterations, 4)
+        return watch(run, self.state, self.num_iterations, **options)
+
+
+@pytest.fixture(scope="module")
+def watched(shell) -> tuple[Run, list, str]:
+    """A run that was watched to its end with previews: the run, what was displayed, and what was printed."""
+    run = Run()
+    return run, *run.watch(preview=run.preview, num_previews=2)
+
+
+def test_watching_trains_to_the_end_and_prints_nothing(watched):
+    run, _, text = watched
+    assert run.state.iteration == 4 and text == ""
+
+
+def test_watching_shows_the_progress_up_to_the_last_iteration(watched):
+    run, outputs, _ = watched
+    bars = [output.data["text/html"] for output in outputs if "<progress" in output.data.get("text/html", "")]
+    assert "value='4' max='4'" in bars[-1] and "iteration 4 of 4" in bars[-1]
+    assert f"loss {run.state.losses[-1]:.3f}" in bars[-1]
+
+
+def test_watching_opens_two_places_and_then_only_updates_them(watched):
+    _, outputs, _ = watched
+    assert [output.update for output in outputs] == [False, False] + [True] * (len(outputs) - 2)
+
+
+def test_every_figure_of_a_watched_run_has_an_alt_text(watched):
+    _, outputs, _ = watched
+    assert len(alts(outputs)) == 2 and all(alts(outputs))
+
+
+def test_all_that_a_watched_run_shows_can_be_stored_in_a_notebook(watched):
+    _, outputs, _ = watched
+    assert json.dumps([[output.data, output.metadata] for output in outputs])
+
+
+@pytest.mark.parametrize("num_previews, expected", [(1, [4]), (2, [2, 4]), (20, [1, 2, 4])])
+def test_previews_come_at_the_end_halfway_a_quarter_of_the_way_and_so_on(num_previews, expected):
+    run = Run()
+    outputs, _ = run.watch(preview=run.preview, num_previews=num_previews)
+    assert run.previewed == expected and len(alts(outputs)) == len(expected)
+
+
+def test_without_a_preview_the_loss_curve_is_shown():
+    outputs, _ = Run().watch(num_previews=1)
+    assert len(alts(outputs)) == 1
+
+
+def test_between_previews_the_curve_is_drawn_at_most_every_ten_seconds_and_the_bar_moves_all_the_time(monkeypatch):
+    seconds = 0
+    run = Run()
+
+    def one_iteration_a_second():
+        nonlocal seconds
+        while seconds < 40:
+            seconds += 1
+            run.state.losses.append(1.0)
+            yield run.state
+
+    drawn_at = []
+    monkeypatch.setattr(display, "time", SimpleNamespace(perf_counter=lambda: seconds))
+    monkeypatch.setattr(display, "_training_figure", lambda *_: drawn_at.append(seconds))
+    outputs, _ = watch(one_iteration_a_second(), run.state, 40, preview=run.preview, num_previews=2)
+    assert drawn_at == [11, 20, 31, 40]  # 20 and 40 are the previews
+    assert sum("<progress" in output.data.get("text/html", "") for output in outputs) == 40
+
+
+def test_stopping_keeps_the_state_says_where_it_is_and_the_next_call_goes_on():
+    run = Run(stop_at=2)
+    _, text = run.watch(preview=run.preview, num_previews=2)
+    assert run.state.iteration == 2 and len(run.state.losses) == 2
+    assert text.strip() == "Stopped at iteration 2. Nothing is lost: run this cell again and it goes on."
+    _, text = run.watch(preview=run.preview, num_previews=2)
+    assert run.state.iteration == 4 and text == ""
+    assert run.previewed == [3, 4]  # the one that was interrupted is made up for at once
+
+
+def test_a_run_that_goes_on_shows_the_pictures_from_before_it_stopped():
+    run = Run(stop_at=4)
+    for _ in range(2):
+        run.watch(preview=run.preview, num_previews=20)
+    assert run.previewed == [1, 2]  # nothing was left to do after iteration 4
+    assert list(display._previews[run.state]) == [1, 2]
+
+
+def test_stopping_before_the_first_iteration_is_peaceful_too():
+    def interrupted():
+        raise KeyboardInterrupt
+        yield
+
+    _, text = watch(interrupted(), Run().state, 5)
+    assert "Stopped at iteration 0" in text
+
+
+def test_watching_a_finished_run_says_that_it_is_done():
+    run = Run()
+    run.watch(preview=run.preview, num_previews=2)
+    outputs, text = run.watch(preview=run.preview, num_previews=2)
+    assert "has done its 4 iterations" in text and run.previewed == [2, 4]
+    assert len(alts(outputs)) == 1  # the figure is drawn again
+
+
+def test_another_error_in_a_watched_run_is_not_swallowed():
+    def broken(state):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        Run().watch(preview=broken)
+
+
+def test_the_course_style_uses_the_colours_that_colour_blind_readers_can_tell_apart():
+    with matplotlib.rc_context():
+        display.use_course_style()
+        assert plt.rcParams["axes.prop_cycle"].by_key()["color"][:3] == [display.BLUE, display.ORANGE, display.GREEN]
+
+
+FONT_FILE = "NotoSansSC-subset.otf"
+OF_ITS_LENGTH = ("红色的七", "蓝色的八")  # captions that nobody could tell apart if they were boxes
+
+
+@pytest.fixture
+def without_font(monkeypatch):
+    """matplotlib as it starts, not knowing the course's font; its look comes back afterwards."""
+    monkeypatch.setattr(fontManager, "ttflist", [e for e in fontManager.ttflist if e.name != display.CHINESE_FONT])
+    with matplotlib.rc_context():
+        yield
+
+
+@pytest.fixture(scope="module")
+def font():
+    with TTFont(shipped_file(FONT_FILE)) as font:
+        yield font
+
+
+def title_pixels(text: str) -> np.ndarray:
+    figure, axis = plt.subplots(figsize=(3, 1))
+    axis.set_axis_off()
+    axis.set_title(text)
+    return display.figure_to_pixels(figure)
+
+
+@pytest.mark.parametrize("around", ["{}", "a red seven: {}", "{}\na red seven"])
+def test_chinese_titles_are_drawn_without_a_warning(around, without_font, caplog):
+    display.use_course_style()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        one, other = (title_pixels(around.format(text)) for text in OF_ITS_LENGTH)
+    assert (one != other).any()
+    assert caplog.messages == []  # such as that the font is not bold: it would stand under every figure
+
+
+@pytest.mark.parametrize("content", [None, b"", b"version https://git-lfs"], ids=["missing", "empty", "damaged"])
+def test_without_the_font_figures_are_drawn_and_chinese_becomes_boxes(content, without_font, tmp_path, monkeypatch):
+    monkeypatch.setattr("ddpm_core.support.files.data_folder", lambda: tmp_path)
+    if content is not None:
+        (tmp_path / FONT_FILE).write_bytes(content)
+    display.use_course_style()
+    assert plt.rcParams["font.family"] == ["DejaVu Sans"]
+    with pytest.warns(UserWarning, match="missing from"):
+        one, other = map(title_pixels, OF_ITS_LENGTH)
+    assert (one == other).all()
+    assert (title_pixels("seven") != title_pixels("eight")).any()
+
+
+def test_the_font_does_not_change_english_titles(without_font):
+    display.use_course_style()
+    ours = title_pixels("A red seven, 7")
+    plt.rcParams["font.family"] = "DejaVu Sans"
+    assert (title_pixels("A red seven, 7") == ours).all()
+
+
+def test_the_font_is_made_known_once(without_font):
+    for _ in range(3):
+        display.use_course_style()
+    weights = [entry.weight for entry in fontManager.ttflist if entry.name == display.CHINESE_FONT]
+    assert weights == [400, 700]
+
+
+def test_the_font_has_every_character_of_the_chinese_captions(font):
+    captions = EmojiDataset(["zh"]).captions["zh"] + ["，。、：；！？（）《》“”"]
+    for scene in all_scenes(1, withheld=False, language="zh") + all_scenes(1, withheld=True, language="zh"):
+        captions += [caption_of(scene, "zh", wording) for wording in range(4)]
+        captions += [caption_of(scene * 2, "zh", wording) for wording in range(4)]
+    wanted = {ord(character) for character in "".join(captions) if not character.isascii()}
+    assert wanted == set(font.getBestCmap())
+
+
+def test_the_font_is_small_and_comes_with_its_licence(font):
+    assert shipped_file(FONT_FILE).stat().st_size < 350_000
+    assert font["name"].getDebugName(1) == display.CHINESE_FONT
+    licence = shipped_file("OFL.txt").read_text(encoding="utf-8")
+    assert licence.startswith(f"Copyright {font['name'].getDebugName(0)}\n")
+    assert "SIL OPEN FONT LICENSE Version 1.1" in licence and "Reserved Font Name" in licence
+
+
+def test_the_builder_makes_the_same_font_again():
+    spec = importlib.util.spec_from_file_location("build_font", data_folder() / "build_font.py")
+    builder = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(builder)
+    if why := builder.difference():
+        pytest.skip(why)
+    assert builder.build(builder.ImageFont.truetype(builder.FONTS).path) == shipped_file(FONT_FILE).read_bytes()

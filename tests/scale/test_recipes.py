@@ -1,0 +1,221 @@
+import inspect
+import re
+
+import pytest
+import torch
+from torch import Tensor
+
+import ddpm_core.scale.recipes
+from ddpm_core import (
+    Checkpoint,
+    DigitReader,
+    EmojiDataset,
+    TextToImage,
+    TrainingState,
+    draw_scenes,
+    is_withheld,
+    load_checkpoint,
+    load_digit_scenes,
+    scene_agreement,
+    shipped_checkpoint,
+    train,
+)
+from ddpm_core.scale.recipes import PRESETS, Preset, data_checksum
+
+every_preset = pytest.mark.parametrize("name", PRESETS)
+
+
+@pytest.fixture(scope="module")
+def data() -> dict[str, tuple[Tensor, list[str]]]:
+    """What the presets train on; of the digit scenes only as many as hold all words."""
+    scenes = load_digit_scenes(num_digits=2, count=2000)
+    return {"digit-scenes": (scenes.pictures, scenes.captions), "emoji": PRESETS["emoji"].load()}
+
+
+@pytest.fixture(scope="module")
+def models(data) -> dict[str, TextToImage]:
+    torch.manual_seed(0)
+    return {name: preset.new_model(*data[name]) for name, preset in PRESETS.items()}
+
+
+def test_there_are_two_presets():
+    assert list(PRESETS) == ["digit-scenes", "emoji"]
+
+
+@pytest.mark.parametrize("name", ["digits", "", "Emoji", "emoji.safetensors", None])
+def test_a_checkpoint_that_does_not_come_with_the_course_is_refused(name):
+    with pytest.raises(ValueError, match=f"comes with the checkpoints digit-scenes and emoji; got {name!r}"):
+        shipped_checkpoint(name)
+
+
+@every_preset
+def test_a_checkpoint_is_in_the_data_folder_or_missed_with_the_fix(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("ddpm_core.support.files.data_folder", lambda: tmp_path)
+    with pytest.raises(FileNotFoundError, match=f"git checkout -- data/{name}.safetensors"):
+        shipped_checkpoint(name)
+    (tmp_path / f"{name}.safetensors").touch()
+    assert shipped_checkpoint(name) == tmp_path / f"{name}.safetensors"
+
+
+@every_preset
+def test_a_model_is_smaller_than_15_megabytes(name, models):
+    weights = list(models[name].parameters())
+    assert all(weight.dtype == torch.float32 for weight in weights)
+    assert sum(weight.numel() for weight in weights) * 4 < 15e6
+
+
+@every_preset
+def test_a_model_is_what_the_preset_says_and_knows_every_word(name, data, models):
+    preset, model, captions = PRESETS[name], models[name], data[name][1]
+    assert model.config["unet"] | preset.unet | dict(context_dim=preset.text_dim) == model.config["unet"]
+    assert model.config["unet"]["in_channels"] == 3
+    assert model.config["text_encoder"]["dim"] == preset.text_dim
+    assert not any(model.tokenizer.unknown_words(caption) for caption in captions)
+    assert not any(model.tokenizer.unknown_words(prompt) for prompt in preset.prompts)
+    assert model.tokenizer(preset.prompts).shape == (len(preset.prompts), model.tokenizer.max_length)
+
+
+@every_preset
+def test_the_pictures_fit_the_network(name, data, models):
+    pictures, captions = data[name]
+    assert len(pictures) == len(captions) and pictures.min() >= -1 and pictures.max() <= 1
+    assert models[name](pictures[:2], torch.tensor([0, 199]), models[name].tokenizer(captions[:2])).shape[0] == 2
+
+
+@every_preset
+def test_the_schedule_ends_in_noise(name):
+    schedule = PRESETS[name].new_schedule()
+    assert schedule.alpha_bars[-1] < 1e-3
+
+
+@every_preset
+def test_train_runs_with_a_presets_options(name, data, models):
+    preset, (pictures, captions) = PRESETS[name], data[name]
+    options = preset.train_options(models[name], captions[:100])
+    assert set(options) <= set(inspect.signature(train).parameters)
+    assert options["cond"].shape == (100, models[name].tokenizer.max_length)
+    assert torch.equal(options["null_cond"], models[name].null_cond)
+    for option in ("batch_size", "learning_rate", "warmup_iterations", "ema_decay", "min_snr_gamma"):
+        assert options[option] == getattr(preset, option)
+    state = TrainingState(models[name])
+    list(train(state, preset.new_schedule(), pictures[:100], 2, **options | dict(batch_size=4)))
+    assert state.iteration == 2 and all(0 < loss < 2 for loss in state.losses)
+
+
+def test_the_emoji_are_trained_on_once_with_each_caption(data):
+    pictures, captions = data["emoji"]
+    pairs = EmojiDataset()
+    assert len(pictures) == len(captions) == len(pairs)
+    for row in (0, 500, len(pairs) // 2, len(pairs) - 1):
+        picture, caption = pairs[row]
+        assert torch.equal(pictures[row], picture) and captions[row] == caption
+
+
+def test_the_digit_scenes_are_60000_of_two_digits(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(
+        ddpm_core.scale.recipes, "load_digit_scenes", lambda **options: asked.update(options) or load_digit_scenes(2, 5)
+    )
+    pictures, captions = PRESETS["digit-scenes"].load()
+    assert asked == dict(num_digits=2, count=60_000)
+    assert pictures.shape == (5, 3, 8, 16) and len(captions) == 5
+
+
+class FakeScore:
+    """Stands in for scene_agreement or emoji_agreement: three in four are right."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, model, schedule, *asked):
+        self.asked.append(asked)
+        return torch.tensor([True, True, True, False])
+
+
+def test_the_score_of_the_digit_scenes_asks_for_known_and_withheld_scenes_in_both_languages(monkeypatch):
+    fake = FakeScore()
+    monkeypatch.setattr(ddpm_core.scale.recipes, "scene_agreement", fake)
+    monkeypatch.setattr(ddpm_core.scale.recipes, "DigitReader", lambda: "a reader")
+    scores = PRESETS["digit-scenes"].score(None, None, 2.5)
+    assert scores == {"trained, en": 0.75, "trained, zh": 0.75, "withheld, en": 0.75, "withheld, zh": 0.75}
+    for key, (scenes, language, reader, guidance_scale) in zip(scores, fake.asked, strict=True):
+        assert key.endswith(language) and (reader, guidance_scale) == ("a reader", 2.5)
+        assert len(scenes) == 1000 and all(is_withheld(scene) == key.startswith("withheld") for scene in scenes)
+        assert language == "en" or not any(colour == "purple" for scene in scenes for _, colour in scene)
+
+
+def test_the_score_of_the_emoji_asks_for_300_different_ones_in_each_language(monkeypatch):
+    fake = FakeScore()
+    monkeypatch.setattr(ddpm_core.scale.recipes, "emoji_agreement", fake)
+    assert PRESETS["emoji"].score(None, None, 2.5) == {"en": 0.75, "zh": 0.75}
+    for data, rows, _, guidance_scale in fake.asked:
+        assert len(rows) == len(set(rows.tolist())) == 300 and rows.max() < len(data.characters)
+        assert guidance_scale == 2.5
+    assert [asked[2] for asked in fake.asked] == ["en", "zh"]
+    assert torch.equal(fake.asked[0][1], fake.asked[1][1])
+
+
+def test_a_checksum_changes_with_a_pixel_a_caption_and_their_order():
+    data = load_digit_scenes(2, 20)
+    pictures, captions = data.pictures, data.captions
+    original = data_checksum(pictures, captions)
+    assert len(original) == 64 and data_checksum(pictures.clone(), list(captions)) == original
+    other = pictures.clone()
+    other[3, 1, 4, 5] += 2 / 255 if other[3, 1, 4, 5] < 0.9 else -2 / 255
+    changed = [
+        data_checksum(other, captions),
+        data_checksum(pictures, [*captions[:-1], captions[-1] + "!"]),
+        data_checksum(pictures, captions[::-1]),
+        data_checksum(pictures.flip(0), captions),
+        data_checksum(pictures[:-1], captions[:-1]),
+    ]
+    assert len({original, *changed}) == 6
+
+
+@every_preset
+def test_a_preset_cannot_be_changed_by_accident(name):
+    assert isinstance(PRESETS[name], Preset)
+    with pytest.raises(AttributeError):
+        PRESETS[name].batch_size = 1
+
+
+@pytest.fixture(scope="module")
+def reader() -> DigitReader:
+    return DigitReader()
+
+
+@pytest.fixture(scope="module")
+def shipped() -> dict[str, Checkpoint]:
+    return {name: load_checkpoint(shipped_checkpoint(name)) for name in PRESETS}
+
+
+@every_preset
+def test_a_shipped_checkpoint_is_of_its_preset_and_small(name, shipped, models):
+    assert shipped_checkpoint(name).stat().st_size < 15e6
+    assert shipped[name].model.config == models[name].config and shipped[name].training is None
+    assert torch.equal(shipped[name].schedule.betas, PRESETS[name].new_schedule().betas)
+
+
+@every_preset
+def test_a_shipped_checkpoint_says_how_it_was_made_and_how_good_it_is(name, shipped):
+    notes = shipped[name].notes
+    assert notes["command"] == f"python -m ddpm_core train --preset {name}" and notes["preset"] == name
+    assert notes["iterations"] == PRESETS[name].num_iterations and notes["seconds"] > 60
+    assert "torch" in notes["machine"] and not re.search(r"/(home|root|tmp|work)\b", str(notes))
+    assert notes["data_checksum"] == data_checksum(*PRESETS[name].load())
+    assert len(notes["scores"]) >= 2 and all(0 <= score <= 1 for score in notes["scores"].values())
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("withheld", [False, True])
+def test_the_shipped_digit_scenes_are_drawn_as_asked(language, withheld, shipped, reader):
+    """A look at 40 prompts; the scores in the file are of 1,000."""
+    checkpoint, scenes = shipped["digit-scenes"], draw_scenes(2, 40, withheld, language, seed=1)
+    right = scene_agreement(checkpoint.model, checkpoint.schedule, scenes, language, reader, num_steps=20)
+    assert right.float().mean() >= 0.9
+
+
+def test_the_score_can_fail(shipped, reader):
+    checkpoint, scenes = shipped["digit-scenes"], draw_scenes(2, 40)
+    asked_for_nothing = scene_agreement(checkpoint.model, checkpoint.schedule, scenes, "en", reader, 0.0, num_steps=20)
+    assert asked_for_nothing.float().mean() <= 0.1

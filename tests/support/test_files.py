@@ -1,0 +1,26 @@
+import pytest
+
+import ddpm_core
+from ddpm_core.support import files
+
+
+def test_a_missing_file_is_named_with_the_command_that_brings_it_back():
+    with pytest.raises(FileNotFoundError, match=r"git checkout -- data/dog\.png"):
+        files.shipped_file("dog.png")
+
+
+@pytest.mark.parametrize(
+    "installed, expected", [(True, "site-packages/ddpm_core/_data"), (False, "site-packages/data")]
+)
+def test_the_data_are_inside_an_installed_package_and_beside_the_package_in_a_clone(
+    installed, expected, tmp_path, monkeypatch
+):
+    package = tmp_path / "site-packages" / "ddpm_core"
+    (package / ("_data" if installed else "data")).mkdir(parents=True)
+    monkeypatch.setattr(files, "__file__", str(package / "data" / "files.py"))
+    assert files.data_folder() == tmp_path / expected
+
+
+def test_the_package_under_test_finds_its_own_data():
+    assert files.shipped_file("cat.png").is_file()
+    assert ddpm_core.load_cat(8).shape == (1, 3, 8, 8)

@@ -1,0 +1,184 @@
+"""The notebooks' set-up cell where the course is not installed.
+
+The stand-in for Colab is a Python that has all packages but ours, an empty folder, and GitHub's address redirected to a
+repository on this disk.
+"""
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parent.parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+# What its image of August 2026 has; the set-up cell leaves these alone.
+COLABS_OWN = {"filelock", "torch", "torchvision", "numpy", "pillow", "ipython"}
+
+# Runs the cells that it reads, as Jupyter would, and prints one line of JSON. Python's -S leaves all packages
+# out; those that Colab shall have are in the folder that is its argument.
+KERNEL = """
+import json, os, sys
+sys.path.append(sys.argv[1])
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+error = None
+for cell in json.load(sys.stdin):
+    result = shell.run_cell(cell)
+    error = result.error_before_exec or result.error_in_exec
+    if error:
+        break
+answer = shell.user_ns.get("answer")
+print("\\n" + json.dumps([f"{type(error).__name__}: {error}" if error else "", os.getcwd(), answer]))
+"""
+LOOK = """
+from importlib.util import find_spec
+answer = find_spec("ddpm_core").origin
+"""
+USE = """
+import torch
+import ddpm_core
+pictures, labels = ddpm_core.load_digits()
+emoji = ddpm_core.EmojiDataset()
+answer = [ddpm_core.__file__, torch.__version__, len(pictures), len(emoji.pictures), os.path.isfile("pictures/01.png")]
+"""
+
+
+def setup_cell(repository: str) -> str:
+    spec = importlib.util.spec_from_file_location("course_links", ROOT / "tools" / "links.py")
+    links = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(links)
+    return links.setup_cell(repository)
+
+
+@pytest.fixture(scope="module")
+def github(tmp_path_factory) -> Path:
+    """A repository made from the working tree."""
+    folder = tmp_path_factory.mktemp("github") / "course"
+    for name in ("ddpm_core", "data", "notebooks/pictures"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "downloads"))
+    git = ["git", "-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "commit.gpgsign=false"]
+    for words in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "The course"]):
+        subprocess.run([*git, *words], cwd=folder, check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory) -> Path:
+    """All that is installed here, without the course."""
+    folder = tmp_path_factory.mktemp("packages")
+    for path in Path(sysconfig.get_path("purelib")).iterdir():
+        if not path.name.startswith("ddpm_core"):
+            (folder / path.name).symlink_to(path)
+    return folder
+
+
+class Colab:
+    """A machine with nothing of ours on it, whose GitHub is a folder."""
+
+    def __init__(self, folder: Path, packages: Path, github: Path):
+        self.folder, self.packages = folder, packages
+        self.content = folder / "content"  # Colab's working folder has this name
+        self.content.mkdir()
+        self.environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "PYTHON"))
+        }
+        self.environment |= dict(IPYTHONDIR=str(folder), HOME=str(folder), PIP_NO_INDEX="1")
+        self.environment |= dict(GIT_CONFIG_COUNT="1", GIT_CONFIG_VALUE_0="https://github.com/ada/diffusion")
+        self.environment["GIT_CONFIG_KEY_0"] = f"url.{github.as_uri()}.insteadOf"
+
+    def run(self, *cells: str) -> tuple[str, Path, object, str]:
+        """Runs cells in a fresh kernel: the error, the working folder, the answer, and all that was printed."""
+        process = subprocess.run(
+            [sys.executable, "-S", "-c", KERNEL, self.packages],
+            cwd=self.content,
+            env=self.environment,
+            input=json.dumps(cells),
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert process.returncode == 0, process.stderr
+        printed, _, last = process.stdout.rstrip().rpartition("\n")
+        error, folder, answer = json.loads(last)
+        return error, Path(folder), answer, printed
+
+
+@pytest.fixture
+def colab(tmp_path, packages, github) -> Colab:
+    return Colab(tmp_path, packages, github)
+
+
+@pytest.fixture
+def away(tmp_path, packages) -> Colab:
+    """One that reaches no GitHub."""
+    return Colab(tmp_path, packages, tmp_path / "nowhere")
+
+
+def test_the_course_is_fetched_and_used_from_where_it_is(colab):
+    error, folder, answer, printed = colab.run(setup_cell("ada/diffusion"), USE)
+    assert (error, folder) == ("", colab.content / "course" / "notebooks"), printed
+    package = colab.content / "course" / "ddpm_core" / "__init__.py"
+    assert answer == [str(package), torch.__version__, 1797, 1377, True]
+
+
+def test_running_the_cell_again_and_restarting_the_kernel_both_work_without_a_network(colab, github):
+    error, *_ = colab.run(setup_cell("ada/diffusion"))
+    assert error == ""
+    colab.environment["GIT_CONFIG_KEY_0"] = f"url.{(colab.folder / 'nowhere').as_uri()}.insteadOf"
+    cell = setup_cell("ada/diffusion")
+    error, folder, answer, _ = colab.run(cell, cell, LOOK)
+    assert (error, folder) == ("", colab.content / "course" / "notebooks")
+    assert answer == str(colab.content / "course" / "ddpm_core" / "__init__.py")
+
+
+def test_a_clone_that_fails_is_one_sentence_and_leaves_nothing_behind(away):
+    error, folder, _, printed = away.run(setup_cell("ada/diffusion"))
+    assert error == "ModuleNotFoundError: git could not get the course. With a network, run this again."
+    assert "fatal: " in printed  # git's own reason
+    assert folder == away.content and list(away.content.iterdir()) == []
+
+
+def test_without_an_address_the_cell_says_what_to_do(away):
+    error, folder, _, printed = away.run(setup_cell(""))
+    assert error == "ModuleNotFoundError: No course here. Start with: make lab. In Colab: see README.md"
+    assert "fatal" not in printed and folder == away.content and list(away.content.iterdir()) == []
+
+
+def test_where_the_course_is_installed_the_cell_does_nothing_and_says_nothing(away):
+    beside = f"import sys\nsys.path.insert(0, {str(ROOT)!r})"
+    error, folder, answer, printed = away.run(beside, setup_cell("ada/diffusion"), LOOK)
+    assert (error, folder, printed) == ("", away.content, "")
+    assert Path(answer).parent.parent == ROOT
+
+
+def test_pip_may_add_what_is_missing_and_nothing_else():
+    [line] = [line for line in setup_cell("").splitlines() if "%pip" in line]
+    words = line.split()
+    added = {word for word in words[2:] if not word.startswith("-")}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert added | COLABS_OWN == {Requirement(text).name for text in project["dependencies"]}
+    assert not added & COLABS_OWN and "--no-deps" in words
+    assert not {"-U", "--upgrade", "--force-reinstall"} & set(words)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_colab_is_told_to_bring_a_gpu(path):
+    metadata = nbformat.read(path, 4).metadata
+    assert metadata.accelerator == "GPU" and metadata.colab.gpuType == "T4"
+
+
+def test_the_badges_picture_is_our_own_and_calls_on_nobody():
+    text = (ROOT / "notebooks" / "pictures" / "colab.svg").read_text(encoding="utf-8")
+    assert set(re.findall(r"https?://[^\"' ]+", text)) == {"http://www.w3.org/2000/svg"}
+    assert "<title>Open in Colab</title>" in text
