@@ -258,7 +258,7 @@ def training_data(data: object, cond: Tensor | None, null_cond: Tensor | None) -
 
 
 def checked_batches(batches: Iterator[tuple], batch_size: int, null_cond: Tensor | None) -> Iterator[tuple]:
-    """The same batches (pictures, cond). Raises ValueError at the first that does not fit, and where there is no more."""
+    """The same batches, (pictures, cond). Raises ValueError where one does not fit, or there are no more."""
     for x_0, cond in batches:
         if len(x_0) != batch_size:
             raise ValueError(f"batches must hold {batch_size} pictures, which is batch_size; got {len(x_0)}")
