@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ddpm_core.support.guards import describe
+from ddpm_core.support import guards
 
 
 def drop_condition(
@@ -16,15 +16,11 @@ def drop_condition(
 ) -> Tensor:
     """Replaces whole conditions by null_cond, each with the given probability, so that a model learns to do without.
 
-    cond: (B, ...), one condition a picture; null_cond: (...), the condition that says nothing. Returns (B, ...).
+    cond: (B, ...), one condition per picture; null_cond: (...), the condition that says nothing. Returns (B, ...).
     """
-    if not 0 <= probability <= 1:
-        raise ValueError(f"probability must lie between 0 and 1; got {describe(probability)}")
-    if cond.shape[1:] != null_cond.shape:
-        raise ValueError(
-            f"null_cond must have the shape of one condition, {tuple(cond.shape[1:])}; got {describe(null_cond)}"
-        )
-    dropped = torch.rand(len(cond), generator=generator, device=cond.device) < probability  # one draw a picture
+    guards.number("probability", probability, least=0, most=1)
+    guards.one_condition(cond, null_cond)
+    dropped = torch.rand(len(cond), generator=generator, device=cond.device) < probability  # one draw per picture
     return torch.where(dropped.reshape(-1, *[1] * null_cond.ndim), null_cond, cond)
 
 
@@ -37,28 +33,24 @@ def guided(
     """An eps_model(x_t, t) that follows cond: eps_uncond + guidance_scale * (eps_cond - eps_uncond).
 
     model:          (x_t, t, cond) -> eps_hat
-    cond:           (B, ...), one condition a picture
-    null_cond:      (...), or (B, ...) with one for each picture: no condition, or what the pictures shall keep away
+    cond:           (B, ...), one condition per picture
+    null_cond:      (...), or (B, ...) with one for each picture: no condition, or what the pictures should keep away
                     from (a negative prompt)
     guidance_scale: 0 ignores cond, 1 follows it as learnt, more exaggerates it. Ho & Salimans write w = scale - 1
 
     Both halves go through the model as one batch; where guidance_scale is 0 or 1 only one of them is needed.
     Raises ValueError where guidance_scale is below 0 or the conditions do not fit together.
     """
-    if not guidance_scale >= 0:
-        raise ValueError(f"guidance_scale must be 0 or more; got {describe(guidance_scale)}")
-    if null_cond.shape == cond.shape[1:]:
-        null_cond = null_cond.expand_as(cond)
-    if null_cond.shape != cond.shape:
-        raise ValueError(f"null_cond must be of cond's shape {tuple(cond.shape)}; got {describe(null_cond)}")
+    guards.number("guidance_scale", guidance_scale, least=0)
+    null_cond = null_cond.expand_as(cond) if null_cond.shape == cond.shape[1:] else null_cond
+    guards.conditions(cond, null_cond)
     if guidance_scale in (0, 1):
         only = cond if guidance_scale == 1 else null_cond
         return lambda x_t, t: model(x_t, t, only)
     both = torch.cat([cond, null_cond])
 
     def eps_model(x_t: Tensor, t: Tensor) -> Tensor:
-        if len(x_t) != len(cond):
-            raise ValueError(f"there are {len(cond)} conditions for {len(x_t)} pictures; there must be one for each")
+        guards.one_condition_each(x_t, cond)
         eps_cond, eps_uncond = model(torch.cat([x_t, x_t]), torch.cat([t, t]), both).chunk(2)
         return eps_uncond + guidance_scale * (eps_cond - eps_uncond)
 

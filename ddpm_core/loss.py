@@ -1,4 +1,4 @@
-"""What a noise predictor is taught to make small."""
+"""The loss: what a noise predictor learns to make small."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ddpm_core.process import add_noise
 from ddpm_core.schedule import NoiseSchedule
-from ddpm_core.support.guards import check_eps_hat, check_pictures, describe
+from ddpm_core.support import guards
 
 
 def diffusion_loss(
@@ -21,22 +21,28 @@ def diffusion_loss(
     """Mean squared error between the noise that was added and the noise predicted, a scalar (DDPM eq. 14).
 
     x_0:           (B, ...) clean data. Each one gets a random timestep and random noise, drawn on x_0's device
-    min_snr_gamma: None weighs all timesteps alike. A number gives timesteps with a signal-to-noise ratio above it the
-                   weight gamma / ratio, so that more of the learning goes to what is in the picture, which is decided
-                   where noise is strong, and less to its last grain (Hang et al. 2023, section 3.4)
+    min_snr_gamma: None weighs all timesteps alike; a number, as min_snr_weights does
     """
-    if min_snr_gamma is not None and not min_snr_gamma > 0:
-        raise ValueError(f"min_snr_gamma must be above 0; got {describe(min_snr_gamma)}")
     t = torch.randint(len(schedule), (len(x_0),), generator=generator, device=x_0.device)
     eps = torch.randn(x_0.shape, generator=generator, device=x_0.device, dtype=x_0.dtype)
     eps_hat = eps_model(add_noise(schedule, x_0, t, eps), t)
-    check_eps_hat(eps_hat, eps.shape)
+    guards.eps_hat(eps_hat, eps.shape)
     if min_snr_gamma is None:
         return F.mse_loss(eps_hat, eps)
+    squared_errors = (eps_hat - eps).square().flatten(1).mean(dim=1)  # (B,)
+    return (min_snr_weights(schedule, t, min_snr_gamma) * squared_errors).mean()
+
+
+def min_snr_weights(schedule: NoiseSchedule, t: Tensor, gamma: float) -> Tensor:
+    """Weights (B,) of the squared errors at t, (B,): min(1, gamma / signal-to-noise ratio).
+
+    So more of the learning goes to what is in the picture, which is decided where noise is strong, and less to its
+    last grain (Hang et al. 2023, section 3.4).
+    """
+    guards.number("min_snr_gamma", gamma, above=0)
     alpha_bar = schedule.alpha_bars[t]
     snr = alpha_bar / (1 - alpha_bar)
-    squared_errors = (eps_hat - eps).square().flatten(1).mean(dim=1)  # (B,)
-    return ((min_snr_gamma / snr).clamp(max=1) * squared_errors).mean()
+    return (gamma / snr).clamp(max=1)
 
 
 @torch.no_grad()
@@ -51,7 +57,7 @@ def loss_by_timestep(
 
     pictures: (N, C, H, W) in [-1, 1], on the network's device. The same seed gives every network the same noise.
     """
-    check_pictures(pictures)
+    guards.pictures(pictures)
     generator = torch.Generator(pictures.device).manual_seed(seed)
     steps = torch.linspace(0, len(schedule) - 1, num_points).round().long()
     losses = []

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from ddpm_core.schedule import NoiseSchedule
-from ddpm_core.support.guards import describe
+from ddpm_core.support import guards
 
 
 def add_noise(schedule: NoiseSchedule, x_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
@@ -12,14 +12,14 @@ def add_noise(schedule: NoiseSchedule, x_0: Tensor, t: Tensor, eps: Tensor) -> T
     x_0: (B, ...) floats; eps: the same, drawn from a standard Gaussian; t: long, (B,), from 0 to T - 1.
     Returns x_t, (B, ...).
     """
-    _check_floats(x_0=x_0, eps=eps)
+    guards.floats(x_0=x_0, eps=eps)
     alpha_bar = schedule.at(schedule.alpha_bars, t, x_0)
     return alpha_bar.sqrt() * x_0 + (1 - alpha_bar).sqrt() * eps
 
 
 def predict_x_0(schedule: NoiseSchedule, x_t: Tensor, t: Tensor, eps_hat: Tensor) -> Tensor:
     """The clean picture that x_t came from if eps_hat is the noise in it: the inverse of add_noise (DDPM eq. 15)."""
-    _check_floats(x_t=x_t, eps_hat=eps_hat)
+    guards.floats(x_t=x_t, eps_hat=eps_hat)
     alpha_bar = schedule.at(schedule.alpha_bars, t, x_t)
     return (x_t - (1 - alpha_bar).sqrt() * eps_hat) / alpha_bar.sqrt()
 
@@ -29,7 +29,7 @@ def posterior(schedule: NoiseSchedule, x_0: Tensor, x_t: Tensor, t: Tensor) -> t
 
     x_0, x_t: (B, ...) floats; t: long, (B,). Returns mean, (B, ...), and variance, (B, 1, ...), which is 0 at t = 0.
     """
-    _check_floats(x_0=x_0, x_t=x_t)
+    guards.floats(x_0=x_0, x_t=x_t)
     alpha_bar = schedule.at(schedule.alpha_bars, t, x_t)
     alpha_bar_prev = schedule.at(schedule.alpha_bars_prev, t, x_t)
     # Both from the same two numbers, so that rounding cannot keep the weights from adding up: at t = 0 mean is x_0.
@@ -39,14 +39,3 @@ def posterior(schedule: NoiseSchedule, x_0: Tensor, x_t: Tensor, t: Tensor) -> t
     mean = mean + alpha.sqrt() * (1 - alpha_bar_prev) / (1 - alpha_bar) * x_t
     variance = (1 - alpha_bar_prev) / (1 - alpha_bar) * beta
     return mean, variance
-
-
-def _check_floats(**pictures: Tensor) -> None:
-    """Both tensors are floating point and of one shape; the keyword is the name that the message gives."""
-    for name, value in pictures.items():
-        if not isinstance(value, Tensor) or not value.is_floating_point():
-            hint = " (turn 0..255 into -1..1 first: x.float() / 127.5 - 1)" if getattr(value, "ndim", 0) > 1 else ""
-            raise TypeError(f"{name} must be a tensor of floats; got {describe(value)}{hint}")
-    (name_a, a), (name_b, b) = pictures.items()
-    if a.shape != b.shape:
-        raise ValueError(f"{name_a} and {name_b} must have one shape; got {tuple(a.shape)} and {tuple(b.shape)}")

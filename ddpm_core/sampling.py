@@ -1,17 +1,20 @@
 """The reverse process: from noise to a picture, one step at a time."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ddpm_core.process import posterior, predict_x_0
 from ddpm_core.schedule import NoiseSchedule
-from ddpm_core.support.guards import check_eps_hat, describe
+from ddpm_core.support import guards
+
+EpsModel = Callable[[Tensor, Tensor], Tensor]  # (x_t, t) -> eps_hat, with t long, (B,)
 
 
 def sample(
-    eps_model: Callable[[Tensor, Tensor], Tensor],
+    eps_model: EpsModel,
     schedule: NoiseSchedule,
     x_T: Tensor,
     num_steps: int | None = None,
@@ -20,40 +23,54 @@ def sample(
 ) -> Iterator[Tensor]:
     """Yields the picture after each step back; the last one is x_0 (DDPM algorithm 2, with eq. 7's variance).
 
-    eps_model: any callable (x_t, t) -> eps_hat, with t long, (B,)
-    x_T:       (B, ...) floats, drawn from a standard Gaussian
+    generator: source of the fresh noise, on x_T's device (None: torch's global one). The other arguments, and the
+    errors, are those of reverse_process.
+    """
+    return reverse_process(partial(ddpm_step, generator=generator), eps_model, schedule, x_T, num_steps, clip_x_0)
+
+
+def ddpm_step(
+    schedule: NoiseSchedule, x_0_hat: Tensor, x_t: Tensor, t: Tensor, generator: torch.Generator | None = None
+) -> Tensor:
+    """One step back, a draw from q(x_{t-1} | x_t, x_0_hat): ancestral sampling. At t = 0 its variance is 0."""
+    mean, variance = posterior(schedule, x_0_hat, x_t, t)
+    fresh_noise = torch.randn(x_t.shape, generator=generator, device=x_t.device, dtype=x_t.dtype)
+    return mean + variance.sqrt() * fresh_noise
+
+
+def reverse_process(
+    step: Callable[[NoiseSchedule, Tensor, Tensor, Tensor], Tensor],
+    eps_model: EpsModel,
+    schedule: NoiseSchedule,
+    x_T: Tensor,
+    num_steps: int | None = None,
+    clip_x_0: bool = True,
+) -> Iterator[Tensor]:
+    """Yields what step makes of x_T, (B, ...) floats from a standard Gaussian, again and again; the last one is x_0.
+
+    step:      (schedule, x_0_hat, x_t, t) -> the picture one step earlier: the rule by which samplers differ
     num_steps: how many of the schedule's timesteps to visit, evenly spaced (None: all of them)
     clip_x_0:  keep the estimated clean picture in [-1, 1]; say False for data that are not pictures
-    generator: source of the fresh noise, on x_T's device (None: torch's global one)
 
     Raises TypeError and ValueError, at the call, where an argument does not fit, such as a num_steps longer than the
     schedule; and on the way where eps_model returns another shape.
     """
-    if not isinstance(x_T, Tensor) or not x_T.is_floating_point() or x_T.ndim < 2:
-        raise ValueError("x_T must be a batch of noise, such as torch.randn(16, 1, 8, 8): a tensor of floats (B, ...)")
-    if not callable(eps_model):
-        inside = next((name for name in ("ema_model", "model") if hasattr(eps_model, name)), None)
-        hint = f": pass its {inside}" if inside else ""
-        raise TypeError(f"eps_model must be callable, eps_model(x_t, t); got a {type(eps_model).__name__}{hint}")
-    if not isinstance(schedule, NoiseSchedule):
-        raise TypeError(f"schedule must be a NoiseSchedule, such as NoiseSchedule(betas); got {describe(schedule)}")
+    guards.noise(x_T)
+    guards.eps_model(eps_model)
+    guards.instance("schedule", schedule, NoiseSchedule, "NoiseSchedule(betas)")
     schedule = schedule.to(x_T.device).trusting()  # every t is made here
     short_schedule, timesteps = schedule.respaced(len(schedule) if num_steps is None else num_steps)
 
     @torch.no_grad()
     def steps() -> Iterator[Tensor]:
         x_t = x_T
-        for step in reversed(range(len(timesteps))):
-            t = timesteps[step].expand(len(x_t))  # what the network was trained with
-            i = torch.full_like(t, step)  # the same moment, counted in the shorter schedule
+        for number in reversed(range(len(timesteps))):
+            t = timesteps[number].expand(len(x_t))  # what the network was trained with
+            i = torch.full_like(t, number)  # the same moment, counted in the shorter schedule
             eps_hat = eps_model(x_t, t)
-            check_eps_hat(eps_hat, x_t.shape)
+            guards.eps_hat(eps_hat, x_t.shape)
             x_0_hat = predict_x_0(short_schedule, x_t, i, eps_hat)
-            if clip_x_0:
-                x_0_hat = x_0_hat.clamp(-1, 1)
-            mean, variance = posterior(short_schedule, x_0_hat, x_t, i)
-            fresh_noise = torch.randn(x_t.shape, generator=generator, device=x_t.device, dtype=x_t.dtype)
-            x_t = mean + variance.sqrt() * fresh_noise
+            x_t = step(short_schedule, x_0_hat.clamp(-1, 1) if clip_x_0 else x_0_hat, x_t, i)
             yield x_t
 
     return steps()

@@ -10,18 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddpm_core.support.guards import describe
+from ddpm_core.support import guards
 
 
 def linear_betas(num_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> Tensor:
     """Variances of the noise added at each step, (T,) float32, evenly spaced (Ho et al. 2020, section 4)."""
-    _check_num_timesteps(num_timesteps)
+    guards.whole_number("num_timesteps", num_timesteps)
     return torch.linspace(beta_start, beta_end, num_timesteps)
 
 
 def cosine_betas(num_timesteps: int = 1000) -> Tensor:
     """Betas whose alpha_bars follow a squared cosine, (T,) float32 (Nichol & Dhariwal 2021, eq. 17; max beta 0.999)."""
-    _check_num_timesteps(num_timesteps)
+    guards.whole_number("num_timesteps", num_timesteps)
     offset = 0.008  # keeps the first betas from vanishing
     progress = torch.linspace(0, 1, num_timesteps + 1, dtype=torch.float64)
     alpha_bars = torch.cos((progress + offset) / (1 + offset) * math.pi / 2) ** 2
@@ -40,21 +40,12 @@ class NoiseSchedule:
     """
 
     def __init__(self, betas: Tensor):
-        if not isinstance(betas, Tensor) or betas.ndim != 1 or len(betas) == 0 or not betas.is_floating_point():
-            raise ValueError(f"betas must be a 1-D tensor of floats, such as linear_betas(1000); got {describe(betas)}")
-        if not ((betas > 0) & (betas < 1)).all():
-            low, high = betas.min().item(), betas.max().item()
-            raise ValueError(f"betas must lie strictly between 0 and 1; these go from {low:.4g} to {high:.4g}")
+        guards.betas(betas)
         self.betas = betas
         self.alphas = 1 - betas
         self.alpha_bars = torch.cumprod(self.alphas, dim=0)
-        self._looks_at_t = True
-        first, last = self.alpha_bars[0].item(), self.alpha_bars[-1].item()
-        if first == 1 or last == 0:  # the inverse and the posterior divide by 1 - alpha_bar and by alpha_bar
-            raise ValueError(
-                f"alpha_bars must lie strictly between 0 and 1; rounded, these go from {first:.4g} to {last:.4g}: "
-                + ("the first beta is too small" if first == 1 else "the betas together leave nothing of the picture")
-            )
+        guards.alpha_bars(self.alpha_bars)
+        self._checks_t = True
 
     @property
     def alpha_bars_prev(self) -> Tensor:
@@ -70,16 +61,16 @@ class NoiseSchedule:
 
     def to(self, device) -> "NoiseSchedule":
         """The same schedule on another device."""
-        return self._with_tensors(self.betas.to(device), self.alphas.to(device), self.alpha_bars.to(device))
+        return self._with(
+            betas=self.betas.to(device), alphas=self.alphas.to(device), alpha_bars=self.alpha_bars.to(device)
+        )
 
     def trusting(self) -> "NoiseSchedule":
-        """The same schedule for a loop that makes every t itself: at() does not look whether it is in range.
+        """The same schedule for a loop that makes every t itself: at() does not check whether it is in range.
 
-        On a GPU, to look at t is to wait until all before it is done; not to look at a wrong one ends the program.
+        To look at a value on a GPU is to wait until the GPU has caught up.
         """
-        schedule = copy.copy(self)
-        schedule._looks_at_t = False
-        return schedule
+        return self._with(_checks_t=False)
 
     def at(self, values: Tensor, t: Tensor, x: Tensor) -> Tensor:
         """values[t] shaped (B, 1, 1, ...) to multiply x, which is (B, ...).
@@ -87,27 +78,8 @@ class NoiseSchedule:
         values is one of this schedule's (T,) tensors; t is long, (B,), from 0 to T - 1.
         Raises TypeError or ValueError where t is not that.
         """
-        if not isinstance(t, Tensor) or t.dtype != torch.long:
-            raise TypeError(
-                f"t must be a tensor of whole numbers (dtype torch.long), such as torch.full(({len(x)},), 5); "
-                f"got {describe(t)}"
-            )
-        if t.ndim != 1 or len(t) != len(x):
-            raise ValueError(
-                f"t must hold one step number for each of the {len(x)} pictures, shape ({len(x)},); "
-                f"got shape {tuple(t.shape)}"
-            )
-        lowest, highest = (bound.item() for bound in t.aminmax()) if len(t) and self._looks_at_t else (0, 0)
-        if lowest < 0 or highest >= len(self):
-            raise ValueError(
-                f"t must lie between 0 and {len(self) - 1} (this schedule has {len(self)} timesteps, counted from 0); "
-                f"got {lowest} to {highest}"
-            )
-        if values.device != x.device:
-            raise ValueError(
-                f"the schedule is on {values.device} but the pictures are on {x.device}: "
-                f'move it with schedule = schedule.to("{x.device}")'
-            )
+        guards.timesteps(t, x, len(self), look=self._checks_t)
+        guards.same_device(values, x)
         return values[t].reshape(-1, *[1] * (x.ndim - 1)).to(x.dtype)
 
     def respaced(self, num_steps: int) -> tuple["NoiseSchedule", Tensor]:
@@ -117,24 +89,16 @@ class NoiseSchedule:
         sampling starts from pure noise. Between two visited timesteps the noise of all steps in between is added
         at once (Nichol & Dhariwal 2021, section 4). Raises ValueError unless 1 <= num_steps <= T.
         """
-        if not isinstance(num_steps, int) or isinstance(num_steps, bool) or not 1 <= num_steps <= len(self):
-            raise ValueError(
-                f"num_steps must be a whole number from 1 to {len(self)}, the schedule's length; got {num_steps!r}"
-            )
+        guards.whole_number("num_steps", num_steps, most=len(self), why=", the schedule's length")
         timesteps = torch.arange(len(self), 0, -len(self) / num_steps, dtype=torch.float64)[:num_steps]
         timesteps = (timesteps.round().long() - 1).flip(0).to(self.betas.device)
         if num_steps == len(self):
             return self, timesteps
         alpha_bars = self.alpha_bars[timesteps]
         alphas = alpha_bars / torch.cat([alpha_bars.new_ones(1), alpha_bars[:-1]])
-        return self._with_tensors(1 - alphas, alphas, alpha_bars), timesteps
+        return self._with(betas=1 - alphas, alphas=alphas, alpha_bars=alpha_bars), timesteps
 
-    def _with_tensors(self, betas: Tensor, alphas: Tensor, alpha_bars: Tensor) -> "NoiseSchedule":
+    def _with(self, **changes: object) -> "NoiseSchedule":
         schedule = copy.copy(self)
-        schedule.betas, schedule.alphas, schedule.alpha_bars = betas, alphas, alpha_bars
+        vars(schedule).update(changes)
         return schedule
-
-
-def _check_num_timesteps(num_timesteps: int) -> None:
-    if not isinstance(num_timesteps, int) or isinstance(num_timesteps, bool) or num_timesteps < 1:
-        raise ValueError(f"num_timesteps must be a whole number, 1 or more; got {num_timesteps!r}")

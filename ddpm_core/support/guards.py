@@ -6,8 +6,7 @@ Whoever raises an error here says which argument it was, what was given and what
 import math
 import reprlib
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 
 import torch
@@ -155,12 +154,24 @@ def same_device(values: Tensor, x: Tensor) -> None:
         )
 
 
-def condition_shapes(cond: Tensor, null_cond: Tensor) -> None:
+def one_condition(cond: Tensor, null_cond: Tensor) -> None:
     """Raises unless null_cond has the shape of one of the conditions."""
-    if cond.shape[1:] != null_cond.shape:
+    if null_cond.shape != cond.shape[1:]:
         raise ValueError(
             f"null_cond must have the shape of one condition, {tuple(cond.shape[1:])}; got {describe(null_cond)}"
         )
+
+
+def conditions(cond: Tensor, null_cond: Tensor) -> None:
+    """Raises unless there is a null_cond beside each condition."""
+    if null_cond.shape != cond.shape:
+        raise ValueError(f"null_cond must be of cond's shape {tuple(cond.shape)}; got {describe(null_cond)}")
+
+
+def one_condition_each(x_t: Tensor, cond: Tensor) -> None:
+    """Raises unless there is a condition for each picture."""
+    if len(x_t) != len(cond):
+        raise ValueError(f"there are {len(cond)} conditions for {len(x_t)} pictures; there must be one for each")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -189,56 +200,121 @@ def eps_hat(eps_hat: object, shape: torch.Size) -> None:
 
 
 def unet_plan(
-    channels: object, attention_levels: tuple, cross_attention_levels: tuple, context_dim: int | None, **counts: object
+    channels: object,
+    attention_levels: Sequence,
+    cross_attention_levels: Sequence,
+    context_dim: int | None,
+    blocks_per_level: object,
+    patch_size: object,
 ) -> None:
-    """Raises where a U-Net cannot be built so. counts: arguments that must be whole numbers, 1 or more."""
-    is_list = isinstance(channels, (tuple, list)) and len(channels) > 0
+    """Raises ValueError where a U-Net cannot be built so."""
+    is_list = isinstance(channels, tuple | list) and len(channels) > 0
     if not is_list or any(not is_whole(width) or width < 8 or width % 8 for width in channels):
-        raise ValueError(f"channels must be multiples of 8, one a level, such as (32, 64); got {channels!r}")
+        raise ValueError(f"channels must be multiples of 8, one per level, such as (32, 64); got {channels!r}")
     for name, levels in dict(attention=attention_levels, cross_attention=cross_attention_levels).items():
         if any(not is_whole(level) or not 0 <= level < len(channels) for level in levels):
             raise ValueError(f"{name}_levels must lie between 0 and {len(channels) - 1}; got {levels!r}")
     if cross_attention_levels and context_dim is None:
         raise ValueError("cross_attention_levels need a context_dim: how many numbers each vector of the text has")
-    for name, count in counts.items():
-        whole_number(name, count)
+    whole_number("blocks_per_level", blocks_per_level)
+    whole_number("patch_size", patch_size)
 
 
-def unet_input(x_t: object, t: object, in_channels: int, num_levels: int, patch_size: int) -> None:
-    """Raises unless x_t and t are what a U-Net of this make takes."""
+def unet_input(x_t: object, t: object, context: object, padding: object, config: dict) -> None:
+    """Raises ValueError unless these are what a U-Net of this config takes."""
+    in_channels, patch_size = config["in_channels"], config["patch_size"]
+    halvings, context_dim = len(config["channels"]) - 1, config["context_dim"]
     if not isinstance(x_t, Tensor) or x_t.ndim != 4 or not x_t.is_floating_point():
         raise ValueError(f"x_t must be pictures, a tensor of floats (B, {in_channels}, H, W); got {describe(x_t)}")
     B, C, H, W = x_t.shape
     if in_channels != C:
         raise ValueError(f"x_t has {C} channels, but this U-Net was made for in_channels={in_channels}")
-    multiple = patch_size * 2 ** (num_levels - 1)
+    multiple = patch_size * 2**halvings
     if H % multiple or W % multiple:
-        times = {1: "once", 2: "twice"}.get(num_levels - 1, f"{num_levels - 1} times")
+        times = {1: "once", 2: "twice"}.get(halvings, f"{halvings} times")
         patches = f" and patches of {patch_size}x{patch_size}" if patch_size > 1 else ""
         raise ValueError(
-            f"pictures of {H}x{W} cannot be halved {times}: with {num_levels} levels{patches} height and width must be "
-            f"multiples of {multiple}"
+            f"pictures of {H}x{W} cannot be halved {times}: with {halvings + 1} levels{patches} height and width must "
+            f"be multiples of {multiple}"
         )
     if not isinstance(t, Tensor) or t.dtype != torch.long or t.shape != (B,):
         raise ValueError(f"t must be a long tensor of shape ({B},), one step per picture; got {describe(t)}")
+    if context_dim is None and context is not None:
+        raise ValueError("this U-Net reads no text: it was made without context_dim, and was given a context")
+    if context_dim is not None:
+        if not isinstance(context, Tensor) or context.ndim != 3 or context.shape[::2] != (B, context_dim):
+            wanted = f"({B}, L, {context_dim})"
+            raise ValueError(f"this U-Net reads a text: context must be of shape {wanted}; got {describe(context)}")
+        if not isinstance(padding, Tensor) or padding.dtype != torch.bool or padding.shape != context.shape[:2]:
+            raise ValueError(f"padding must be bool, {tuple(context.shape[:2])}; got {describe(padding)}")
 
 
-def context(context: object, padding: object, batch_size: int, context_dim: int | None) -> None:
-    """Raises unless the text is what a U-Net of this make reads."""
-    if context_dim is None:
-        if context is not None:
-            raise ValueError("this U-Net reads no text: it was made without context_dim, and was given a context")
-        return
-    if not isinstance(context, Tensor) or context.ndim != 3 or context.shape[::2] != (batch_size, context_dim):
-        shape = f"({batch_size}, L, {context_dim})"
-        raise ValueError(f"this U-Net reads a text: context must be of shape {shape}; got {describe(context)}")
-    if not isinstance(padding, Tensor) or padding.dtype != torch.bool or padding.shape != context.shape[:2]:
-        raise ValueError(f"padding must be bool, {tuple(context.shape[:2])}; got {describe(padding)}")
+# ---------------------------------------------------------------------------------------------------------------------
+# Text
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def vocabulary(words: Sequence) -> None:
+    """Raises unless words are strings, at least one, and different from one another."""
+    several("words", words, "words")
+    for word in words:
+        text("each of the words", word)
+    if not words:
+        raise ValueError("there are no words to learn: words must hold at least one")
+    if len(set(words)) != len(words):
+        raise ValueError("words must be different from one another")
+
+
+def caption_length(caption: str, num_words: int, most: int) -> None:
+    """Raises where a caption has more words than a model reads."""
+    if num_words > most:
+        raise ValueError(f"the caption {caption!r} has {num_words} words, and this model reads {most}")
+
+
+def tokens(tokens: object) -> None:
+    """Raises unless tokens are what a Tokenizer returns."""
+    if not isinstance(tokens, Tensor) or tokens.dtype != torch.long or tokens.ndim != 2:
+        raise ValueError(f"tokens must be long, (B, L), as a Tokenizer returns them; got {describe(tokens)}")
+
+
+def reading(unet_config: dict, encoder_config: dict, tokenizer_config: tuple[int, int]) -> None:
+    """Raises where a U-Net, a text encoder and a tokenizer were not made for each other."""
+    unet_dim, text_dim = unet_config["context_dim"], encoder_config["dim"]
+    if unet_dim != text_dim:
+        raise ValueError(f"the U-Net reads a context_dim of {unet_dim}, but the text encoder writes {text_dim}")
+    sizes = encoder_config["vocabulary_size"], encoder_config["max_length"]
+    if sizes != tokenizer_config:
+        raise ValueError(
+            f"the text encoder was made for a vocabulary_size and max_length of {sizes}, but the tokenizer has "
+            f"{tokenizer_config}"
+        )
+
+
+def prompts(prompts: object, shape: object, guidance_scale: object) -> None:
+    """Raises unless prompts are a list with something in it, shape is that of a picture, and the scale is one."""
+    several("prompts", prompts, "prompts")
+    if len(prompts) == 0:
+        raise ValueError("prompts is empty; give at least one prompt")
+    if len(shape) != 3:
+        raise ValueError(f"shape must be that of one picture, (C, H, W); got {shape!r}")
+    number("guidance_scale", guidance_scale, least=0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Training
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def fitting(
+    num_iterations: object, learning_rate: object, warmup_iterations: object, max_grad_norm: object, ema_decay: object
+) -> None:
+    """Raises ValueError where a number that a training run is made with does not fit."""
+    whole_number("num_iterations", num_iterations)
+    number("learning_rate", learning_rate, above=0)
+    whole_number("warmup_iterations", warmup_iterations, least=0)
+    if max_grad_norm != math.inf:  # which leaves gradients as they are
+        number("max_grad_norm", max_grad_norm, above=0)
+    number("ema_decay", ema_decay, least=0, most=1)
 
 
 def training_data(data: object, cond: Tensor | None, null_cond: Tensor | None) -> None:
@@ -257,40 +333,13 @@ def training_data(data: object, cond: Tensor | None, null_cond: Tensor | None) -
         )
 
 
-def checked_batches(batches: Iterator[tuple], batch_size: int, null_cond: Tensor | None) -> Iterator[tuple]:
-    """The same batches, (pictures, cond). Raises ValueError where one does not fit, or there are no more."""
-    for x_0, cond in batches:
-        if len(x_0) != batch_size:
-            raise ValueError(f"batches must hold {batch_size} pictures, which is batch_size; got {len(x_0)}")
-        if (cond is None) != (null_cond is None):
-            raise ValueError("batches with conditions need a null_cond, and batches without conditions none")
-        pictures(x_0)
-        yield x_0, cond
-    raise ValueError("the batches came to an end; the iterator must be endless")
-
-
-class OutOfMemory(RuntimeError):
-    """A batch was too large for the device's memory. The state keeps what was learnt before it."""
-
-
-def is_lack_of_memory(error: RuntimeError) -> bool:
-    """A GPU has an exception of its own for it; a CPU, and libraries on a GPU, general ones with these words."""
-    words = ("can't allocate memory", "out of memory", "alloc_failed")
-    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error).lower() for word in words)
-
-
-@contextmanager
-def explain_out_of_memory(batch_size: int) -> Iterator[None]:
-    """Turns a lack of memory inside the with block into OutOfMemory, which says what to lower."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not is_lack_of_memory(error):
-            raise
-        raise OutOfMemory(
-            f"the memory of the device does not hold a batch of {batch_size}: lower batch_size (say, to "
-            f"{max(1, batch_size // 2)}), or use fewer channels or smaller pictures. What was learnt before is kept"
-        ) from error
+def batch(x_0: Tensor, cond: Tensor | None, batch_size: int, null_cond: Tensor | None) -> None:
+    """Raises unless a batch that somebody else drew is of pictures, as many as was said, with conditions or without."""
+    if len(x_0) != batch_size:
+        raise ValueError(f"batches must hold {batch_size} pictures, which is batch_size; got {len(x_0)}")
+    if (cond is None) != (null_cond is None):
+        raise ValueError("batches with conditions need a null_cond, and batches without conditions none")
+    pictures(x_0)
 
 
 def divergence(iteration: int, loss: float, back_at: int, learning_rate: float) -> str:
@@ -301,21 +350,6 @@ def divergence(iteration: int, loss: float, back_at: int, learning_rate: float) 
         f"{learning_rate:g}; try {learning_rate / 10:g}), a division by zero or a root of a negative number in a "
         "network of your own, or half precision (use float32)."
     )
-
-
-def difference(a: dict, b: dict) -> tuple[dict, dict]:
-    """What is not the same in two configs, of each; of lists of words, the words that only one of them has."""
-    ours, theirs = {}, {}
-    for name in {**a, **b}:
-        x, y = a.get(name), b.get(name)
-        if x == y:
-            continue
-        if isinstance(x, dict) and isinstance(y, dict):
-            x, y = difference(x, y)
-        elif all(isinstance(words, tuple) and words and isinstance(words[0], str) for words in (x, y)):
-            x, y = sorted(set(x) - set(y)), sorted(set(y) - set(x))
-        ours[name], theirs[name] = x, y
-    return ours, theirs
 
 
 # Names that are on their way out with the code that calls them.
