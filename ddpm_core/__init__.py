@@ -9,7 +9,6 @@ from ddpm_core.blocks import (
 )
 from ddpm_core.checkpoint import (
     Checkpoint,
-    CheckpointError,
     load_checkpoint,
     resume_training,
     save_checkpoint,
@@ -49,7 +48,11 @@ from ddpm_core.loss import diffusion_loss, loss_by_timestep
 from ddpm_core.process import add_noise, posterior, predict_x_0
 from ddpm_core.sampling import sample
 from ddpm_core.schedule import NoiseSchedule, cosine_betas, linear_betas
+from ddpm_core.support.memory import OutOfMemory
+from ddpm_core.support.notices import PromptWarning, collect_notices
+from ddpm_core.support.tensor_file import CheckpointError
 from ddpm_core.text import TextEncoder, Tokenizer
-from ddpm_core.text_to_image import PromptWarning, TextToImage, collect_notices, generate, prompt_notice
-from ddpm_core.training import OutOfMemory, TrainingDiverged, TrainingState, train
+from ddpm_core.text_to_image import TextToImage, generate, prompt_notice
+from ddpm_core.training import fit, train
+from ddpm_core.training_state import TrainingDiverged, TrainingState
 from ddpm_core.unet import UNet

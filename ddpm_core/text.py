@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ddpm_core.support.guards import describe
+from ddpm_core.support import guards
+from ddpm_core.support.registry import register
 
 PADDING, START = 0, 1  # ids of the two tokens that are not words
 CHINESE = r"\u3400-\u9fff"
@@ -23,14 +24,14 @@ def split_words(caption: str) -> list[str]:
 
     Case, accents and punctuation do not count.
     """
-    if not isinstance(caption, str):
-        raise TypeError(f"a caption must be a string; got {describe(caption)}")
+    guards.text("a caption", caption)
     letters = unicodedata.normalize("NFKD", caption.lower())  # an accent becomes a character of its own
     return TOKEN.findall("".join(letter for letter in letters if not unicodedata.combining(letter)))
 
 
+@register
 class Tokenizer:
-    """Turns captions into rows of numbers, one a token, and knows which words it has learnt.
+    """Turns captions into rows of numbers, one per token, and knows which words it has learnt.
 
     words:      the vocabulary, in the order of the ids; the first word has id 2
     max_length: tokens in a row, the start token included
@@ -40,20 +41,15 @@ class Tokenizer:
     """
 
     def __init__(self, words: Sequence[str], max_length: int):
+        guards.vocabulary(words)
         self.words, self.max_length = list(words), max_length
-        if not all(isinstance(word, str) for word in self.words):
-            raise TypeError("words must be strings")
         self.ids = {word: number for number, word in enumerate(self.words, start=START + 1)}
-        if not self.words or len(self.ids) != len(self.words):
-            raise ValueError(f"words must be different from one another, and at least one; got {len(self.words)}")
 
     @classmethod
     def from_captions(cls, captions: Iterable[str]) -> "Tokenizer":
         """The tokenizer of all words in captions; max_length fits the longest of them."""
         split = [split_words(caption) for caption in captions]
-        if not any(split):
-            raise ValueError("captions hold no words to learn")
-        return cls(sorted({word for words in split for word in words}), 1 + max(map(len, split)))
+        return cls(sorted({word for words in split for word in words}), 1 + max(map(len, split), default=0))
 
     def __len__(self) -> int:
         """How many different ids there are, padding and start included."""
@@ -64,15 +60,11 @@ class Tokenizer:
 
         Raises TypeError for a single string, and ValueError where a caption has more words than fit.
         """
-        if isinstance(captions, str):
-            raise TypeError(f"captions must be a list of captions, such as [{captions!r}]; got a single string")
+        guards.several("captions", captions, "captions")
         rows = torch.full((len(captions), self.max_length), PADDING)
         for row, caption in zip(rows, captions, strict=True):
             ids = [START] + [self.ids[word] for word in split_words(caption) if word in self.ids]
-            if len(ids) > self.max_length:
-                raise ValueError(
-                    f"the caption {caption!r} has {len(ids) - 1} words, and this model reads {self.max_length - 1}"
-                )
+            guards.caption_length(caption, len(ids) - 1, self.max_length - 1)
             row[: len(ids)] = torch.tensor(ids)
         return rows
 
@@ -81,6 +73,7 @@ class Tokenizer:
         return list(dict.fromkeys(word for word in split_words(caption) if word not in self.ids))
 
 
+@register
 class TextEncoder(nn.Module):
     """A small Transformer (Vaswani et al. 2017) that reads a caption: each token's vector comes to know its neighbours.
 
@@ -90,43 +83,16 @@ class TextEncoder(nn.Module):
     with padding_mask. A caption's vectors do not depend on the padding or on the rest of the batch.
     """
 
-    def __init__(
-        self,
-        vocabulary_size: int,
-        max_length: int,
-        dim: int = 64,
-        num_layers: int = 1,
-        num_heads: int = 4,
-    ):
+    def __init__(self, vocabulary_size: int, max_length: int, dim: int = 64, num_layers: int = 1, num_heads: int = 4):
         super().__init__()
-        self.config = dict(
-            vocabulary_size=vocabulary_size,
-            max_length=max_length,
-            dim=dim,
-            num_layers=num_layers,
-            num_heads=num_heads,
-        )
         self.token_embedding = nn.Embedding(vocabulary_size, dim)
         self.position_embedding = nn.Parameter(torch.randn(max_length, dim))
-        layer = nn.TransformerEncoderLayer(
-            dim,
-            num_heads,
-            dim_feedforward=2 * dim,
-            dropout=0.0,
-            activation="gelu",
-            batch_first=True,
-            norm_first=True,
-        )
-        self.layers = nn.TransformerEncoder(
-            layer,
-            num_layers,
-            norm=nn.LayerNorm(dim),
-            enable_nested_tensor=False,
-        )
+        options = dict(dim_feedforward=2 * dim, dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
+        layer = nn.TransformerEncoderLayer(dim, num_heads, **options)
+        self.layers = nn.TransformerEncoder(layer, num_layers, norm=nn.LayerNorm(dim), enable_nested_tensor=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        if not isinstance(tokens, Tensor) or tokens.dtype != torch.long or tokens.ndim != 2:
-            raise ValueError(f"tokens must be long, (B, L), as a Tokenizer returns them; got {describe(tokens)}")
+        guards.tokens(tokens)
         positions = self.position_embedding[: tokens.shape[1]]
         x = self.token_embedding(tokens) + positions  # (B, L, D)
         return self.layers(x, src_key_padding_mask=padding_mask(tokens))

@@ -34,10 +34,10 @@ CHECKSUMS = {
     "NotoSansSC-subset.otf": "5d970610a3d8f6d9e5b9ac6084a060c65e42039e719ce1d20160176565207671",
     "OFL.txt": "1f301ebc2e9a9e1fb261b60948ad317450fc433b55cbeac5910037cf4cc4b435",
     "cat.png": "5f27baab03e36a2f31c24ddb91372641f653d13050b20a7730f07dcaa0177584",
-    "digit-scenes.safetensors": "5c87cf36496d70958f7364ef3daad79cefdfef1013228363e0ec487897049f0f",
+    "digit-scenes.safetensors": "010a325b7fa9a7af9c7b5ffa1305cd19a7ef0c6efd49465b808931316223c281",
     "emoji.jsonl": "1efd859b2d4f95d5f74005983de44ffc3368c5c76bf86215bdcfdf1b5e13c2b3",
     "emoji.png": "417596ad6027226b07b74ddeaa689e07b2aeec310279c1446acaa5bf0dcc1c8a",
-    "emoji.safetensors": "8653e7f3e9728bc1914d97827e0f6eb72b7a17abfe8e5efd691a1bf22b60ac9a",
+    "emoji.safetensors": "9570ec683798e14cd898367deaa44d4b6d665c8fd84d17441dc4d92d883d6ed0",
 }  # sha256 of the files in data/
 ON_THIS_MACHINE = " on this machine"
 PACKAGES = ("torchvision", "matplotlib", "ipywidgets", "sklearn", "safetensors", "jupyterlab", "ipykernel", "nbval")

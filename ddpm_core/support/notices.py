@@ -1,0 +1,55 @@
+"""What a user should know of a prompt, in words, and how it is shown. Nothing here is about diffusion."""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+
+class PromptWarning(UserWarning):
+    """Something in a prompt that the model cannot use."""
+
+
+@contextmanager
+def collect_notices() -> Iterator[list[str]]:
+    """A list that holds, after the with block, what PromptWarnings said inside it, instead of showing them."""
+    notices: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", PromptWarning)
+        yield notices
+    for warning in caught:
+        if issubclass(warning.category, PromptWarning):
+            notices.append(str(warning.message))
+        else:  # none of ours: on to where it would have gone
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
+def notice_on_words(prompt: str, words: Sequence[str], unknown: Sequence[str]) -> str | None:
+    """One sentence on the unknown ones of a prompt's words, or None where there are none."""
+    if not words:
+        return "an empty prompt sets no condition: the picture can be of anything"
+    if not unknown:
+        return None
+    names = ", ".join(f'"{word}"' for word in unknown)
+    if all(word in unknown for word in words):
+        return f"no word of {prompt!r} was in any training caption ({names}): the picture can be of anything"
+    return f"{prompt!r}: no training caption had {names}; the picture is made from the other words"
+
+
+def warn_of_prompts(
+    notice_on: Callable[[str], str | None], prompts: Sequence[str], negative_prompt: str, guidance_scale: float
+) -> str:
+    """Says in PromptWarnings, at the place two calls up, what of the prompts cannot be used.
+
+    Returns the negative prompt, or "" where the guidance is too weak for one.
+    """
+    notices = [notice_on(prompt) for prompt in dict.fromkeys(prompts)]
+    if negative_prompt:
+        notices.append(notice_on(negative_prompt))
+        if guidance_scale <= 1:
+            notices.append(
+                f"a negative prompt counts only where guidance_scale is above 1; at {guidance_scale:g} it is left out"
+            )
+            negative_prompt = ""
+    for notice in filter(None, notices):
+        warnings.warn(notice, PromptWarning, stacklevel=3)
+    return negative_prompt
