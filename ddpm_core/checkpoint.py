@@ -83,7 +83,7 @@ def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> Che
 
 def resume_training(state: TrainingState, checkpoint: Checkpoint) -> None:
     """Moves a fresh state to where the saved run was. Raises CheckpointError where the model is another one."""
-    guards.instance("checkpoint", checkpoint, Checkpoint, "what load_checkpoint returns")
+    guards.instance("checkpoint", checkpoint, Checkpoint, "load_checkpoint(path)")
     if checkpoint.training is None:
         raise CheckpointError("this checkpoint holds a model to sample from, without its training; it cannot go on")
     if description(state.model) != description(checkpoint.model):
@@ -94,7 +94,7 @@ def resume_training(state: TrainingState, checkpoint: Checkpoint) -> None:
             "this run was begun on another kind of device (CPU or GPU), where random numbers are made differently: "
             f"go on with it there; this one is {state.device.type}"
         )
-    optimizer = state.optimizer.state_dict() | {"state": checkpoint.training["optimizer"]}
+    optimizer = state.optimizer.state_dict() | {"state": checkpoint.training.get("optimizer", {})}
     state.load_state_dict(checkpoint.training | {"optimizer": optimizer})
 
 

@@ -2,7 +2,7 @@ import pytest
 from torch import Tensor
 
 from ddpm_core import NoiseSchedule, linear_betas, load_digits
-from ddpm_core.training import _LastGood
+from ddpm_core.training_state import LastGood
 
 
 @pytest.fixture(scope="session")
@@ -19,10 +19,10 @@ def schedule() -> NoiseSchedule:
 @pytest.fixture
 def a_look_every_50_iterations(monkeypatch):
     """As on a GPU, where looking at a loss means waiting for it."""
-    begin = _LastGood.__init__
+    begin = LastGood.__init__
 
     def seldom(self, *arguments):
         begin(self, *arguments)
         self.check_every = 50
 
-    monkeypatch.setattr(_LastGood, "__init__", seldom)
+    monkeypatch.setattr(LastGood, "__init__", seldom)

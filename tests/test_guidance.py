@@ -39,19 +39,6 @@ def test_a_negative_prompt_stands_in_for_no_condition():
     torch.testing.assert_close(guided(model, COND, negative, 2)(X_T, T), expected)
 
 
-@pytest.mark.parametrize("guidance_scale", [-0.1, float("nan")])
-def test_guidance_below_zero_is_refused(guidance_scale):
-    with pytest.raises(ValueError, match="guidance_scale must be 0 or more; got"):
-        guided(model, COND, NULL, guidance_scale)
-
-
-def test_conditions_of_another_shape_or_number_are_refused():
-    with pytest.raises(ValueError, match="null_cond must be of cond's shape"):
-        guided(model, COND, torch.zeros(3), 2)
-    with pytest.raises(ValueError, match="2 conditions for 5 pictures"):
-        guided(model, COND, NULL, 2)(torch.zeros(5, 1), torch.zeros(5, dtype=torch.long))
-
-
 def test_conditions_are_dropped_whole_and_as_often_as_asked():
     cond, null = torch.ones(20_000, 3), torch.zeros(3)
     dropped = drop_condition(cond, null, 0.1, torch.Generator().manual_seed(0))
@@ -65,12 +52,16 @@ def test_nothing_or_everything_can_be_dropped(probability, value):
     assert (drop_condition(torch.ones(50, 2, 2), torch.zeros(2, 2), probability) == value).all()
 
 
-@pytest.mark.parametrize("probability", [-0.1, 1.1, float("nan")])
-def test_a_probability_outside_0_to_1_is_refused(probability):
-    with pytest.raises(ValueError, match="probability must lie between 0 and 1"):
-        drop_condition(COND, NULL, probability)
-
-
-def test_a_null_condition_of_another_shape_is_refused():
-    with pytest.raises(ValueError, match=r"null_cond must have the shape of one condition, \(2,\)"):
-        drop_condition(COND, torch.zeros(3), 0.5)
+@pytest.mark.parametrize(
+    "slip, words",
+    [
+        (lambda: guided(model, COND, NULL, -0.1), "guidance_scale must be 0 or more; got -0.1"),
+        (lambda: guided(model, COND, torch.zeros(3), 2), "null_cond must be of cond's shape"),
+        (lambda: guided(model, COND, NULL, 2)(torch.zeros(5, 1), T), "2 conditions for 5 pictures"),
+        (lambda: drop_condition(COND, NULL, 1.1), "probability must lie between 0 and 1; got 1.1"),
+        (lambda: drop_condition(COND, torch.zeros(3), 0.5), "null_cond must have the shape of one condition"),
+    ],
+)
+def test_a_slip_is_named(slip, words):
+    with pytest.raises(ValueError, match=words):
+        slip()

@@ -117,7 +117,7 @@ def test_any_shape_of_data_will_do_and_each_row_has_its_own_step(schedule, shape
             torch.testing.assert_close(ours[row : row + 1], expected, rtol=1e-6, atol=1e-7)
 
 
-every_formula = pytest.mark.parametrize(
+@pytest.mark.parametrize(
     "formula, names",
     [
         (lambda schedule, a, b, t: add_noise(schedule, a, t, b), ("x_0", "eps")),
@@ -126,27 +126,11 @@ every_formula = pytest.mark.parametrize(
     ],
     ids=["add_noise", "predict_x_0", "posterior"],
 )
-
-
-@every_formula
-def test_whole_numbers_for_pictures_are_refused_with_the_remedy(schedule, formula, names):
-    pictures, t = torch.zeros(2, 1, 8, 8), torch.tensor([0, 1])
-    with pytest.raises(TypeError, match=rf"{names[0]} must be a tensor of floats; got uint8 .*/ 127.5 - 1"):
-        formula(schedule, pictures.to(torch.uint8), pictures, t)
-    with pytest.raises(TypeError, match=rf"{names[1]} must be a tensor of floats; got int64 .*/ 127.5 - 1"):
-        formula(schedule, pictures, pictures.long(), t)
-    with pytest.raises(TypeError, match=rf"{names[1]} must be a tensor of floats; got None \(NoneType\)$"):
-        formula(schedule, pictures, None, t)
-
-
-@every_formula
-def test_two_shapes_are_refused(schedule, formula, names):
-    message = rf"{names[0]} and {names[1]} must have one shape; got \(2, 1, 8, 8\) and \(2, 3, 8, 8\)"
-    with pytest.raises(ValueError, match=message):
-        formula(schedule, torch.zeros(2, 1, 8, 8), torch.zeros(2, 3, 8, 8), torch.tensor([0, 1]))
-
-
-@every_formula
-def test_a_step_beyond_the_schedule_is_refused(schedule, formula, names):
+def test_a_slip_is_named(schedule, formula, names):
+    x, t = torch.zeros(2, 1, 8, 8), torch.tensor([0, 1])
+    with pytest.raises(TypeError, match=f"{names[0]} must be a tensor of floats; got uint8"):
+        formula(schedule, x.byte(), x, t)
+    with pytest.raises(ValueError, match=f"{names[0]} and {names[1]} must have one shape"):
+        formula(schedule, x, x[:1], t)
     with pytest.raises(ValueError, match="t must lie between 0 and 99"):
-        formula(schedule, torch.zeros(2, 1, 8, 8), torch.zeros(2, 1, 8, 8), torch.tensor([0, 100]))
+        formula(schedule, x, x, torch.tensor([0, 100]))

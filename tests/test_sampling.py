@@ -121,31 +121,6 @@ def test_sampling_keeps_no_gradients_and_does_not_turn_off_those_of_its_caller(s
         assert torch.is_grad_enabled()
 
 
-@pytest.mark.parametrize("num_steps", [0, 101, 10.0, True])
-def test_a_number_of_steps_that_does_not_fit_is_refused(schedule, num_steps):
-    with pytest.raises(ValueError, match=f"num_steps must be a whole number from 1 to 100.*; got {num_steps}"):
-        sample(lambda x_t, t: x_t, schedule, noise(2, 1, 4, 4), num_steps)
-
-
-@pytest.mark.parametrize(
-    "returned, message",
-    [
-        (None, r"got None \(NoneType\)"),
-        (torch.zeros(2, 3, 4, 4), r"got float32 tensor of shape \(2, 3, 4, 4\)"),
-        (torch.zeros(1, 1, 4, 4), r"got float32 tensor of shape \(1, 1, 4, 4\)"),
-    ],
-)
-def test_a_predictor_that_returns_something_else_is_refused(schedule, returned, message):
-    with pytest.raises(ValueError, match=rf"eps_model must return a tensor of x_t's shape \(2, 1, 4, 4\); {message}"):
-        next(sample(lambda x_t, t: returned, schedule, noise(2, 1, 4, 4)))
-
-
-@pytest.mark.parametrize("x_T", [None, torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor(0.5), torch.zeros(4)])
-def test_a_start_that_is_not_a_batch_of_noise_is_refused(schedule, x_T):
-    with pytest.raises(ValueError, match=r"x_T must be a batch of noise, such as torch.randn\(16, 1, 8, 8\)"):
-        sample(lambda x_t, t: x_t, schedule, x_T)
-
-
 @needs_cuda
 def test_a_schedule_on_another_device_follows_the_noise(schedule):
     *_, x_0 = sample(lambda x_t, t: x_t * 0.1, schedule, noise(2, 1, 4, 4).cuda(), num_steps=5)
@@ -153,20 +128,20 @@ def test_a_schedule_on_another_device_follows_the_noise(schedule):
 
 
 @pytest.mark.parametrize(
-    "wrong, message",
+    "change, words",
     [
-        (TrainingState(UNet(1, (8,))), r"eps_model must be callable, .* got a TrainingState: pass its ema_model"),
-        (Checkpoint(UNet(1, (8,)), None), r"eps_model must be callable, .* got a Checkpoint: pass its model"),
-        ("unet", r"eps_model must be callable, eps_model\(x_t, t\); got a str$"),
+        (dict(num_steps=101), "num_steps must be a whole number from 1 to 100"),
+        (dict(x_T=torch.zeros(4)), "x_T must be a batch of noise"),
+        (dict(schedule=torch.zeros(3)), "schedule must be a NoiseSchedule, such as"),
+        (dict(eps_model=TrainingState(UNet(1, (8,)))), "got a TrainingState: pass its ema_model"),
+        (dict(eps_model=Checkpoint(UNet(1, (8,)), None)), "got a Checkpoint: pass its model"),
     ],
 )
-def test_what_is_no_noise_predictor_is_named(wrong, message, schedule):
-    with pytest.raises(TypeError, match=message):
-        sample(wrong, schedule, torch.randn(2, 1, 8, 8))
+def test_a_slip_is_named_at_the_call_and_not_at_the_first_step(schedule, change, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        sample(**dict(eps_model=lambda x_t, t: x_t, schedule=schedule, x_T=noise(2, 1, 4, 4)) | change)
 
 
-def test_betas_instead_of_a_schedule_are_named(schedule):
-    with pytest.raises(
-        TypeError, match=r"schedule must be a NoiseSchedule, such as NoiseSchedule\(betas\); got float32"
-    ):
-        sample(UNet(1, (8,)), schedule.betas, torch.randn(2, 1, 8, 8))
+def test_a_predictor_that_returns_another_shape_is_named_at_its_step(schedule):
+    with pytest.raises(ValueError, match=r"eps_model must return .* \(2, 1, 4, 4\); got .*\(1, 1, 4, 4\)"):
+        next(sample(lambda x_t, t: x_t[:1], schedule, noise(2, 1, 4, 4)))

@@ -23,6 +23,8 @@ def describe(value: object) -> str:
     if hasattr(value, "shape") and hasattr(value, "dtype"):  # NumPy's arrays too
         return f"{str(value.dtype).removeprefix('torch.')} {kind} of shape {tuple(value.shape)}"
     text = reprlib.repr(value)  # which cuts long lists, but not lists of lists
+    if "\n" in text:  # a whole network, say
+        return kind
     return f"{text if len(text) <= 80 else text[:77] + '...'} ({kind})"
 
 

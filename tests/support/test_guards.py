@@ -1,0 +1,355 @@
+"""Each rule of what is refused, once: the error names the argument, what was given and what is accepted."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from ddpm_core.support import guards
+
+PICTURES = torch.zeros(4, 1, 8, 8)
+CONFIG = dict(in_channels=1, channels=(8, 8, 8), patch_size=1, context_dim=None)
+STEPS = torch.tensor([0, 1, 2, 3])
+
+
+def refused(error: type, *words: str):
+    """A with block that must raise error, with each of the words in the message."""
+    return pytest.raises(error, match="(?s)" + "".join(f"(?=.*{re.escape(word)})" for word in words))
+
+
+@pytest.mark.parametrize(
+    "value", [0, -1, 2.5, 3.0, True, "10", math.nan, None, np.bool_(True), torch.tensor(3)], ids=str
+)
+def test_a_whole_number_is_an_integer_and_nothing_else(value):
+    with refused(ValueError, "size must be a whole number, 1 or more; got"):
+        guards.whole_number("size", value)
+
+
+@pytest.mark.parametrize("value", [1, 7, np.int64(7), np.uint8(7)], ids=repr)
+def test_numpys_integers_are_whole_numbers(value):
+    guards.whole_number("size", value, most=7)
+
+
+@pytest.mark.parametrize("value", [2, 11])
+def test_a_whole_number_keeps_within_its_limits(value):
+    with refused(ValueError, "steps", f"from 3 to 10, the schedule's length; got {value}"):
+        guards.whole_number("steps", value, 3, 10, ", the schedule's length")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, True, "3e-3", None, 1j], ids=str)
+def test_a_number_is_real_and_finite(value):
+    with refused(ValueError, "rate must be a number", "got"):
+        guards.number("rate", value)
+
+
+@pytest.mark.parametrize(
+    "value, limits, words",
+    [
+        (0, dict(above=0), "be a number above 0"),
+        (-1e-9, dict(least=0), "be 0 or more"),
+        (1.01, dict(least=0, most=1), "lie between 0 and 1"),
+    ],
+)
+def test_a_number_keeps_within_its_limits(value, limits, words):
+    with refused(ValueError, f"rate must {words}; got {value}"):
+        guards.number("rate", value, **limits)
+    guards.number("rate", np.float32(0.5), **limits)
+
+
+def test_an_instance_a_list_and_a_string_are_asked_for_by_name():
+    with refused(TypeError, "schedule must be a Generator, such as torch.Generator(); got 3 (int)"):
+        guards.instance("schedule", 3, torch.Generator, "torch.Generator()")
+    with refused(TypeError, "captions must be a list of captions, such as ['a cat']; got a single string"):
+        guards.several("captions", "a cat", "captions")
+    with refused(TypeError, "a prompt must be a string; got 7 (int)"):
+        guards.text("a prompt", 7)
+
+
+@pytest.mark.parametrize(
+    "value, words",
+    [
+        (0.5, "0.5 (float)"),
+        (torch.zeros(3, 4), "float32 tensor of shape (3, 4)"),
+        (np.zeros((3, 4), dtype=np.uint8), "uint8 ndarray of shape (3, 4)"),
+        ([[1] * 50] * 50, "(list)"),
+    ],
+)
+def test_what_was_given_is_described_shortly(value, words):
+    assert guards.describe(value).endswith(words) and len(guards.describe(value)) < 100
+
+
+@pytest.mark.parametrize(
+    "a, b, error, words",
+    [
+        (PICTURES.byte(), PICTURES, TypeError, "x_0 must be a tensor of floats; got uint8 / 127.5 - 1"),
+        (PICTURES, PICTURES.long(), TypeError, "eps must be a tensor of floats; got int64 / 127.5 - 1"),
+        (PICTURES, None, TypeError, "eps must be a tensor of floats; got None (NoneType)"),
+        (PICTURES, PICTURES[:1], ValueError, "x_0 and eps must have one shape; got (4, 1, 8, 8) (1, 1, 8, 8)"),
+    ],
+)
+def test_two_tensors_of_floats_have_one_shape(a, b, error, words):
+    with refused(error, *words.split(" ")):
+        guards.floats(x_0=a, eps=b)
+
+
+@pytest.mark.parametrize(
+    "pictures, error, words",
+    [
+        (PICTURES + 2, ValueError, ["must lie in [-1, 1]; these go from 2 to 2"]),
+        ((PICTURES + 1) * 255, ValueError, ["these go from 255 to 255", "For values 0..255: pictures / 127.5 - 1"]),
+        (PICTURES * math.nan, ValueError, ["these go from nan to nan"]),
+        (PICTURES.long(), TypeError, ["floats in [-1, 1]; got int64", "/ 127.5 - 1"]),
+        (PICTURES.byte(), TypeError, ["floats in [-1, 1]; got uint8"]),
+        (PICTURES[0], ValueError, ["(N, C, H, W); got", "(1, 8, 8)"]),
+        (PICTURES[:0], ValueError, ["(N, C, H, W); got", "(0, 1, 8, 8)"]),
+        (PICTURES.numpy(), ValueError, ["(N, C, H, W); got", "ndarray"]),
+    ],
+)
+def test_pictures_are_a_batch_of_floats_between_minus_1_and_1(pictures, error, words):
+    with refused(error, "pictures", *words):
+        guards.pictures(pictures)
+
+
+def test_bytes_are_pictures_where_they_are_allowed():
+    guards.pictures(PICTURES.byte(), bytes_too=True)
+
+
+@pytest.mark.parametrize(
+    "betas, words",
+    [
+        ([0.1, 0.2], "1-D tensor of floats [0.1, 0.2] (list)"),
+        (torch.tensor(0.1), "1-D tensor of floats shape ()"),
+        (torch.full((2, 3), 0.1), "1-D tensor of floats shape (2, 3)"),
+        (torch.tensor([]), "1-D tensor of floats shape (0,)"),
+        (torch.tensor([1, 2]), "1-D tensor of floats int64"),
+        (torch.tensor([0.0, 0.1]), "strictly between 0 and 1; these go from 0 to 0.1"),
+        (torch.tensor([0.1, 1.0]), "strictly between 0 and 1; these go from 0.1 to 1"),
+        (torch.tensor([-0.1, 0.1]), "strictly between 0 and 1; these go from -0.1 to 0.1"),
+        (torch.tensor([0.1, math.nan]), "strictly between 0 and 1; these go from nan"),
+    ],
+)
+def test_betas_are_a_row_of_numbers_between_0_and_1(betas, words):
+    with refused(ValueError, "betas", *words.split(" ")):
+        guards.betas(betas)
+
+
+def test_alpha_bars_rounded_to_0_or_1_are_refused_with_the_reason():
+    with refused(ValueError, "alpha_bars", "the first beta is too small"):
+        guards.alpha_bars(torch.tensor([1.0, 0.5]))
+    with refused(ValueError, "alpha_bars", "leave nothing of the picture"):
+        guards.alpha_bars(torch.tensor([0.5, 0.0]))
+
+
+@pytest.mark.parametrize(
+    "t, error, words",
+    [
+        (5, TypeError, "torch.full((4,), 5); got 5 (int)"),
+        (STEPS.float(), TypeError, "torch.long got float32"),
+        (STEPS.int(), TypeError, "torch.long got int32"),
+        (STEPS[:3], ValueError, "4 pictures shape (3,)"),
+        (STEPS[0], ValueError, "4 pictures shape ()"),
+        (STEPS + 97, ValueError, "between 0 and 99 100 timesteps, counted from 0 97 to 100"),
+        (STEPS - 1, ValueError, "between 0 and 99 -1 to 2"),
+    ],
+)
+def test_a_timestep_per_picture_within_the_schedule(t, error, words):
+    with refused(error, "t must", *words.split(" ")):
+        guards.timesteps(t, PICTURES, 100)
+
+
+def test_a_schedule_elsewhere_is_refused_with_the_remedy():
+    with refused(ValueError, "schedule is on meta", "pictures are on cpu", 'schedule.to("cpu")'):
+        guards.same_device(STEPS.to("meta"), PICTURES)
+
+
+def test_conditions_stand_beside_their_pictures():
+    with refused(ValueError, "null_cond", "(2,)", "(3,)"):
+        guards.one_condition(torch.zeros(4, 2), torch.zeros(3))
+    with refused(ValueError, "null_cond", "cond's shape (4, 2)", "(5, 2)"):
+        guards.conditions(torch.zeros(4, 2), torch.zeros(5, 2))
+    with refused(ValueError, "2 conditions for 4 pictures"):
+        guards.one_condition_each(PICTURES, torch.zeros(2, 2))
+
+
+class Holder:
+    def __init__(self, **inside):
+        vars(self).update(inside)
+
+
+@pytest.mark.parametrize(
+    "wrong, hint", [(Holder(ema_model=1, model=1), "ema_model"), (Holder(model=1), "its model"), ("u", "str")]
+)
+def test_what_is_no_noise_predictor_is_told_from_what_holds_one(wrong, hint):
+    with refused(TypeError, "eps_model must be callable", type(wrong).__name__, hint):
+        guards.eps_model(wrong)
+
+
+@pytest.mark.parametrize("x_T", [None, PICTURES.byte(), torch.tensor(0.5), torch.zeros(4)], ids=guards.describe)
+def test_sampling_begins_with_a_batch_of_floats(x_T):
+    with refused(ValueError, "x_T must be a batch of noise", "torch.randn(16, 1, 8, 8)"):
+        guards.noise(x_T)
+
+
+@pytest.mark.parametrize("returned", [None, torch.zeros(4, 3, 8, 8), torch.zeros(1, 1, 8, 8)], ids=guards.describe)
+def test_a_network_answers_in_the_shape_of_its_input(returned):
+    with refused(ValueError, "eps_model must return", "(4, 1, 8, 8)", guards.describe(returned)):
+        guards.eps_hat(returned, PICTURES.shape)
+
+
+PLAN = dict(
+    channels=(8, 8), attention_levels=(), cross_attention_levels=(), context_dim=None, blocks_per_level=1, patch_size=1
+)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        *((dict(channels=c), "multiples of 8") for c in [(), (12,), (8, 20), (0, 8), (8.0,), ("8",), (True,), 32]),
+        *((dict(attention_levels=levels), "attention_levels must lie between 0 and 1") for levels in [(2,), (0, -1)]),
+        (dict(cross_attention_levels=(2,), context_dim=12), "cross_attention_levels must lie between 0 and 1"),
+        (dict(cross_attention_levels=(1,)), "cross_attention_levels need a context_dim"),
+        (dict(blocks_per_level=0), "blocks_per_level must be a whole number, 1 or more; got 0"),
+        (dict(patch_size=1.5), "patch_size must be a whole number, 1 or more; got 1.5"),
+    ],
+    ids=str,
+)
+def test_a_unet_that_cannot_be_built_is_refused(change, words):
+    guards.unet_plan(**PLAN)
+    with refused(ValueError, words):
+        guards.unet_plan(**PLAN | change)
+
+
+@pytest.mark.parametrize(
+    "x_t, t, change, words",
+    [
+        (PICTURES[..., :6], STEPS, {}, "8x6 cannot be halved twice 3 levels multiples of 4"),
+        (torch.zeros(4, 1, 8, 12), STEPS, dict(patch_size=2), "8x12 twice 3 levels patches of 2x2 multiples of 8"),
+        (torch.zeros(4, 3, 8, 8), STEPS, {}, "3 channels in_channels=1"),
+        (PICTURES[0], STEPS, {}, "x_t must be pictures floats (1, 8, 8)"),
+        (PICTURES.byte(), STEPS, {}, "x_t must be pictures uint8"),
+        (None, STEPS, {}, "x_t must be pictures None"),
+        *(
+            (PICTURES, t, {}, "t must be a long tensor of shape (4,)")
+            for t in (3, STEPS[0], STEPS[:3], STEPS / 10, None)
+        ),
+    ],
+)
+def test_pictures_and_steps_that_a_unet_does_not_take_are_refused(x_t, t, change, words):
+    with refused(ValueError, *words.split(" ")):
+        guards.unet_input(x_t, t, None, None, CONFIG | change)
+
+
+CONTEXT, PADDING = torch.zeros(4, 5, 12), torch.zeros(4, 5, dtype=torch.bool)
+
+
+@pytest.mark.parametrize(
+    "context, padding, words",
+    [
+        (None, None, ["context must be of shape (4, L, 12); got None"]),
+        (CONTEXT[:1], PADDING[:1], ["context must be", "(1, 5, 12)"]),
+        (CONTEXT[..., :8], PADDING, ["context must be", "(4, 5, 8)"]),
+        (CONTEXT[:, 0], PADDING, ["context must be", "(4, 12)"]),
+        (CONTEXT.tolist(), PADDING, ["context must be", "list"]),
+        (CONTEXT, None, ["padding must be bool, (4, 5); got None"]),
+        (CONTEXT, PADDING.long(), ["padding must be bool", "int64"]),
+        (CONTEXT, PADDING[:, :4], ["padding must be bool", "(4, 4)"]),
+    ],
+)
+def test_a_text_that_a_unet_does_not_read_is_refused(context, padding, words):
+    with refused(ValueError, *words):
+        guards.unet_input(PICTURES, STEPS, context, padding, CONFIG | dict(context_dim=12))
+    with refused(ValueError, "reads no text"):
+        guards.unet_input(PICTURES, STEPS, CONTEXT, PADDING, CONFIG)
+
+
+@pytest.mark.parametrize(
+    "words, error, message",
+    [
+        ("abc", TypeError, "list"),
+        (["a", 7], TypeError, "got 7 (int)"),
+        ([], ValueError, "no words"),
+        (["a", "a"], ValueError, "different"),
+    ],
+)
+def test_a_vocabulary_is_of_different_words(words, error, message):
+    with refused(error, "words", message):
+        guards.vocabulary(words)
+
+
+def test_texts_that_do_not_fit_are_refused():
+    with refused(ValueError, "'a a a'", "3 words", "reads 2"):
+        guards.caption_length("a a a", 3, 2)
+    for tokens in (torch.zeros(2, 3), torch.zeros(3, dtype=torch.long), [[1, 2]]):
+        with refused(ValueError, "tokens must be long, (B, L)"):
+            guards.tokens(tokens)
+    encoder = dict(dim=16, vocabulary_size=5, max_length=6)
+    with refused(ValueError, "context_dim of 8", "writes 16"):
+        guards.reading(dict(context_dim=8), encoder, (5, 6))
+    with refused(ValueError, "(5, 6)", "(4, 6)"):
+        guards.reading(dict(context_dim=16), encoder, (4, 6))
+
+
+@pytest.mark.parametrize(
+    "prompts, shape, scale, error, words",
+    [
+        ("a red seven", (1, 8, 8), 3, TypeError, "list of prompts, such as ['a red seven']"),
+        ([], (1, 8, 8), 3, ValueError, "prompts is empty"),
+        (["a"], (8, 8), 3, ValueError, "shape must be that of one picture, (C, H, W)"),
+        (["a"], (1, 8, 8), -0.5, ValueError, "guidance_scale must be 0 or more; got -0.5"),
+    ],
+)
+def test_prompts_that_cannot_be_drawn_are_refused(prompts, shape, scale, error, words):
+    with refused(error, words):
+        guards.prompts(prompts, shape, scale)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        *(("num_iterations", value) for value in (0, 2.5)),
+        *(("learning_rate", value) for value in (0, -1, math.nan, math.inf, "3e-3")),
+        ("warmup_iterations", -5),
+        *(("max_grad_norm", value) for value in (-1, 0)),
+        *(("ema_decay", value) for value in (-0.1, 2)),
+    ],
+)
+def test_a_number_that_no_run_is_made_with_is_named(name, value):
+    run = dict(num_iterations=1, learning_rate=1, warmup_iterations=0, max_grad_norm=math.inf, ema_decay=1)
+    guards.fitting(**run)
+    with refused(ValueError, f"{name} must", "got"):
+        guards.fitting(**run | {name: value})
+
+
+@pytest.mark.parametrize(
+    "data, cond, null_cond, words",
+    [
+        (PICTURES, torch.zeros(9, 2), torch.zeros(2), ["one row for each of the 4 pictures", "(9, 2)"]),
+        (PICTURES, torch.zeros(4, 2), None, ["null_cond beside it", "None"]),
+        (PICTURES, None, torch.zeros(2), ["null_cond beside it", "None"]),
+        (lambda start: None, torch.zeros(4, 2), None, ["cond goes with a tensor of pictures"]),
+    ],
+)
+def test_conditions_come_with_the_data(data, cond, null_cond, words):
+    with refused(ValueError, "cond", *words):
+        guards.training_data(data, cond, null_cond)
+
+
+def test_pictures_between_0_and_1_are_warned_of():
+    with pytest.warns(UserWarning, match="no value of pictures is below 0"):
+        guards.training_data(PICTURES, None, None)
+
+
+@pytest.mark.parametrize(
+    "x_0, cond, null_cond, words",
+    [
+        (PICTURES[:3], None, None, "must hold 4 pictures"),
+        (PICTURES, torch.zeros(4, 1), None, "need a null_cond"),
+        (PICTURES, None, torch.zeros(1), "without conditions none"),
+        (PICTURES + 2, None, None, "must lie in [-1, 1]"),
+    ],
+)
+def test_a_batch_that_somebody_else_drew_is_looked_at(x_0, cond, null_cond, words):
+    with refused(ValueError, words):
+        guards.batch(x_0, cond, 4, null_cond)
