@@ -5,6 +5,9 @@ FIRST := notebooks/01_sampling_from_a_gaussian.ipynb
 LABFLAGS ?= $(if $(filter 0,$(shell id -u)),--allow-root)
 BENCHMARKS := $(filter-out common peers summary,$(basename $(notdir $(wildcard tests/benchmarks/*.py))))
 TRY := $(if $(QUICK),--quick)
+# Notebooks are read in narrower windows than the package.
+PACKAGE_STYLE := --extend-exclude notebooks .
+NOTEBOOK_STYLE := --line-length 100 notebooks
 
 .PHONY: help setup lab test unit nbval browser course notebooks lint bench links offline clean
 
@@ -35,11 +38,13 @@ course: setup  ## runs every notebook; executed copies and a gallery in build/
 
 notebooks: setup  ## the same, and stores the outputs in notebooks/
 	$(BIN)/python tools/notebooks.py renew
-	$(BIN)/ruff format notebooks
+	$(BIN)/ruff format $(NOTEBOOK_STYLE)
 
 lint: setup  ## style of code and notebooks
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check $(PACKAGE_STYLE)
+	$(BIN)/ruff check $(NOTEBOOK_STYLE)
+	$(BIN)/ruff format --check $(PACKAGE_STYLE)
+	$(BIN)/ruff format --check $(NOTEBOOK_STYLE)
 
 bench: setup  ## speed and memory beside other libraries; ONLY=training_speed runs one, QUICK=1 tries them
 	@$(BIN)/python -c "import importlib.metadata as m; m.version('denoising-diffusion-pytorch')" 2>/dev/null \
