@@ -203,7 +203,7 @@ def test_no_placeholder_was_forgotten(notebook):
 def test_jupyter_and_colab_both_know_what_to_run_it_with(notebook):
     metadata = notebook.content.metadata
     assert metadata.kernelspec.name == "python3"
-    assert metadata.accelerator == "GPU" and metadata.colab.gpuType
+    assert metadata.accelerator == "GPU" and metadata.colab.gpuType == "T4"
 
 
 def test_its_time_is_stored_as_the_doctor_reads_it(notebook):
