@@ -2,6 +2,8 @@
 
 import ast
 import base64
+import copy
+import importlib.util
 import inspect
 import io
 import re
@@ -57,6 +59,15 @@ class Notebook:
 @pytest.fixture(scope="module", params=PATHS, ids=lambda path: path.stem)
 def notebook(request) -> Notebook:
     return Notebook(request.param)
+
+
+@pytest.fixture(scope="module")
+def script():
+    """The module behind make notebooks."""
+    spec = importlib.util.spec_from_file_location("course_notebooks", FOLDER.parent / "tools" / "notebooks.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def defined_names(source: str) -> set[str]:
@@ -130,6 +141,17 @@ def test_it_begins_with_its_title_and_ends_with_text(notebook):
 
 def test_it_is_stored_as_it_was_run_from_top_to_bottom(notebook):
     assert [cell.execution_count for cell in notebook.code] == list(range(1, len(notebook.code) + 1))
+
+
+def test_it_is_stored_as_make_notebooks_stores_it(notebook, script, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        script, "smaller", lambda png: png
+    )  # whether it gets smaller yet depends on Pillow's compressor
+    assert script.normalised(copy.deepcopy(notebook.content)) == notebook.content
+    monkeypatch.setattr(script, "TITLE_PICTURES", tmp_path)
+    script.write_title_picture(notebook.content, notebook.path)
+    [picture] = tmp_path.iterdir()
+    assert picture.read_bytes() == (FOLDER / "pictures" / picture.name).read_bytes()
 
 
 def test_no_error_is_stored(notebook):

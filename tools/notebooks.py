@@ -20,8 +20,8 @@ from nbconvert import HTMLExporter
 from PIL import Image
 from tqdm import tqdm
 
-from ddpm_core import choose_profile
 from ddpm_core.course.doctor import training_rate
+from ddpm_core.course.profile import choose_profile
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
