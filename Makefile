@@ -5,8 +5,13 @@ FIRST := notebooks/01_sampling_from_a_gaussian.ipynb
 LABFLAGS ?= $(if $(filter 0,$(shell id -u)),--allow-root)
 BENCHMARKS := $(filter-out common peers summary,$(basename $(notdir $(wildcard tests/benchmarks/*.py))))
 TRY := $(if $(QUICK),--quick)
+# The tests of the modules that lie directly in ddpm_core/, and of the arrows between them.
+HEART := $(wildcard $(patsubst ddpm_core/%.py,tests/test_%.py,$(wildcard ddpm_core/*.py))) tests/test_architecture.py
+# Notebooks are read in narrower windows than the package.
+PACKAGE_STYLE := --extend-exclude notebooks .
+NOTEBOOK_STYLE := --line-length 100 notebooks
 
-.PHONY: help setup lab test unit nbval browser course notebooks lint bench links offline clean
+.PHONY: help setup lab quick unit slow nbval browser test course notebooks lint bench links offline clean
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,27 +24,35 @@ lab: setup  ## opens JupyterLab on notebook 01
 	@[ .venv/trusted -nt notebooks ] || { nice $(BIN)/jupyter trust -y notebooks/0*.ipynb && touch .venv/trusted; } >/dev/null 2>&1 &
 	JUPYTER_PREFER_ENV_PATH=1 $(BIN)/jupyter lab $(LABFLAGS) --LabApp.default_url=/lab/tree/$(FIRST)
 
-test: unit nbval browser  ## every test: the package, every notebook, and every notebook in a browser
+quick: setup  ## tests the heart against diffusers and closed forms (30 seconds)
+	$(BIN)/pytest -q -m "not slow" $(HEART)
 
-unit: setup
-	$(BIN)/pytest --ignore tests/browser tests
+unit: setup  ## every fast test of the package and the tools (2 minutes)
+	$(BIN)/pytest -m "not slow" --ignore tests/browser tests
 
-nbval: setup
+slow: setup  ## the tests that kill processes, start several, or install
+	$(BIN)/pytest -m slow --ignore tests/browser tests
+
+nbval: setup  ## runs every notebook and compares its facts with the stored ones
 	DDPM_PROGRESS= $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
 
-browser: setup
+browser: setup  ## runs every notebook in a browser, with hands on the widgets
 	$(BIN)/pytest tests/browser
+
+test: unit slow nbval browser  ## every test there is: all of the four above
 
 course: setup  ## runs every notebook; executed copies and a gallery in build/
 	$(BIN)/python tools/notebooks.py course
 
 notebooks: setup  ## the same, and stores the outputs in notebooks/
 	$(BIN)/python tools/notebooks.py renew
-	$(BIN)/ruff format notebooks
+	$(BIN)/ruff format $(NOTEBOOK_STYLE)
 
 lint: setup  ## style of code and notebooks
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check $(PACKAGE_STYLE)
+	$(BIN)/ruff check $(NOTEBOOK_STYLE)
+	$(BIN)/ruff format --check $(PACKAGE_STYLE)
+	$(BIN)/ruff format --check $(NOTEBOOK_STYLE)
 
 bench: setup  ## speed and memory beside other libraries; ONLY=training_speed runs one, QUICK=1 tries them
 	@$(BIN)/python -c "import importlib.metadata as m; m.version('denoising-diffusion-pytorch')" 2>/dev/null \

@@ -1,7 +1,10 @@
-"""The files that describe the environment agree with each other. conda's own solve is not tested here."""
+"""The files that describe the environment and the commands agree. conda's own solve is not tested here."""
 
 import importlib.metadata
+import json
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -26,7 +29,8 @@ EXTRAS = PROJECT["optional-dependencies"]
 ALL = [Requirement(text) for text in sum(EXTRAS.values(), PROJECT["dependencies"])]
 REQUIREMENTS = [requirement for requirement in ALL if requirement.name != PROJECT["name"]]  # an extra names another
 INSTALLED = [requirement for requirement in REQUIREMENTS if str(requirement) not in EXTRAS["bench"]]
-FILES = ["environment.yml", "constraints.txt", "pyproject.toml"]
+CONTAINER = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text(encoding="utf-8"))
+NOT_THE_HEART = {"benchmarks", "environment", "main", "notebooks", "readme"}  # what tests/test_*.py is about besides
 PYTHONS = [Version(f"3.{minor}") for minor in range(8, 30)]
 
 
@@ -118,16 +122,44 @@ def test_the_pins_agree_with_what_the_pinned_packages_want_of_each_other():
     assert clashes == []
 
 
-@pytest.mark.parametrize("file", FILES)
-@pytest.mark.parametrize(
-    "unwanted",
-    [r"https?://", r"file:", r"index-url", r"find-links", r"trusted-host", r"(?<![\w.*])/\w+/", r"[A-Z]:\\", r"~/"],
-    ids=["address", "file address", "index", "links", "host", "absolute path", "Windows path", "home"],
-)
-def test_nothing_points_to_one_machine_or_to_one_registry(file, unwanted):
+@pytest.mark.parametrize("file", ["environment.yml", "constraints.txt", "pyproject.toml"])
+def test_nothing_points_to_one_machine_or_to_one_registry(file):
+    unwanted = r"https?://|file:|index-url|find-links|trusted-host|(?<![\w.*])/\w+/|[A-Z]:\\|~/"
     assert not re.search(unwanted, (ROOT / file).read_text(encoding="utf-8"))
 
 
 def test_the_wheel_carries_files_that_exist():
     tool = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]
     assert all((ROOT / file).is_file() for file in tool["targets"]["wheel"]["force-include"])
+
+
+# The container for Codespaces and VS Code. That it starts is not tested here: it needs Docker and a network.
+
+
+def test_the_containers_image_is_a_python_that_the_course_allows():
+    image, _, tag = CONTAINER["image"].partition(":")
+    assert image == "python" and tag in SpecifierSet(PROJECT["requires-python"])
+
+
+def test_the_containers_commands_are_targets_of_the_makefile():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    commands = [words.split() for name, words in CONTAINER.items() if name.endswith("Command")]
+    assert commands and all(words[0] == "make" and set(words[1:]) <= targets for words in commands)
+
+
+def test_the_containers_interpreter_is_the_one_that_set_up_makes():
+    python = CONTAINER["customizations"]["vscode"]["settings"]["python.defaultInterpreterPath"]
+    assert python == "${containerWorkspaceFolder}/.venv/bin/python"
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="this machine has no make")
+def test_make_quick_runs_every_test_file_of_the_heart_and_make_test_all_there_are():
+    def commands(target: str) -> str:
+        words = ["make", "--dry-run", "PYTHON=true", target]
+        return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    files = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("tests/test_*.py")}
+    assert set(re.findall(r"(?<= )tests/\S+", commands("quick"))) == files - {
+        f"tests/test_{name}.py" for name in NOT_THE_HEART
+    }
+    assert all(words in commands("test") for words in ('-m "not slow"', "-m slow", "--nbval", "tests/browser"))

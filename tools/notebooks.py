@@ -20,8 +20,8 @@ from nbconvert import HTMLExporter
 from PIL import Image
 from tqdm import tqdm
 
-from ddpm_core import choose_profile
 from ddpm_core.course.doctor import training_rate
+from ddpm_core.course.profile import choose_profile
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -39,9 +39,10 @@ def main() -> None:
     if arguments.command == "one":
         execute(Path(arguments.notebooks[0]))
         return
-    paths = [path for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb")) if chosen(path, arguments.notebooks)]
+    names = tuple(arguments.notebooks) or ("",)
+    paths = [path for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb")) if path.name.startswith(names)]
     if not paths:
-        sys.exit(f"no notebook in {NOTEBOOKS} is called {' or '.join(arguments.notebooks)}")
+        sys.exit(f"no notebook in {NOTEBOOKS} is called {' or '.join(names)}")
     BUILD.mkdir(exist_ok=True)
     for path in paths:
         execute_in_a_child(path)
@@ -51,10 +52,6 @@ def main() -> None:
             nbformat.write(notebook, path)
     write_gallery()
     print(f"\nDone: open {(BUILD / 'index.html').relative_to(ROOT)} in a browser.")
-
-
-def chosen(path: Path, names: list[str]) -> bool:
-    return not names or any(path.name.startswith(name) for name in names)
 
 
 def execute_in_a_child(path: Path) -> None:
@@ -137,13 +134,17 @@ def smaller(png: str) -> str:
     return min(png, base64.b64encode(file.getvalue()).decode(), key=len)
 
 
+def pngs_of(cell: nbformat.NotebookNode) -> list[str]:
+    outputs = [output.get("data", {}) for output in cell.get("outputs", [])]
+    return ["".join(data["image/png"].split()) for data in outputs if "image/png" in data]
+
+
 def write_title_picture(notebook: nbformat.NotebookNode, path: Path) -> None:
     """The figure of the cell tagged "picture" is the one under the notebook's title."""
     for cell in notebook.cells:
         if "picture" in cell.metadata.get("tags", []):
-            png = next(output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {}))
             TITLE_PICTURES.mkdir(exist_ok=True)
-            (TITLE_PICTURES / f"{path.name[:2]}.png").write_bytes(base64.b64decode(png))
+            (TITLE_PICTURES / f"{path.name[:2]}.png").write_bytes(base64.b64decode(pngs_of(cell)[0]))
 
 
 def write_gallery() -> None:
@@ -151,14 +152,9 @@ def write_gallery() -> None:
     sections = []
     for path in sorted(BUILD.glob("[0-9]*.ipynb")):
         notebook = nbformat.read(path, 4)
-        pngs = [
-            output.data["image/png"]
-            for cell in notebook.cells
-            for output in cell.get("outputs", [])
-            if "image/png" in output.get("data", {})
-        ]
         title = notebook.cells[0].source.splitlines()[0].lstrip("# ")
-        pictures = "".join(f'<img alt="" src="data:image/png;base64,{"".join(png.split())}">' for png in pngs)
+        pngs = [png for cell in notebook.cells for png in pngs_of(cell)]
+        pictures = "".join(f'<img alt="" src="data:image/png;base64,{png}">' for png in pngs)
         sections.append(
             f'<h2><a href="{path.stem}.html">{html.escape(title)}</a></h2>'
             f"<p>{notebook.metadata['course']['seconds']} seconds on this machine</p><div>{pictures}</div>"

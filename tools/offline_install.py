@@ -1,6 +1,6 @@
 """Installs the course from this folder, without a network: python3 install.py [FOLDER]
 
-FOLDER is where the course shall be; without it that is ddpm-course in your home folder. What is in there already stays
+FOLDER is where the course should be; without it that is ddpm-course in your home folder. What is in there already stays
 as it is, so an interrupted installation can be run again.
 """
 
@@ -21,17 +21,14 @@ def main():
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "~/ddpm-course").expanduser().resolve()
     kit = read_kit()
     check_machine(kit)
-    check_folder(folder)
+    check_folder(kit, folder)
     check_files(kit)
     kept = copy_course(kit, folder)
-    print(
-        f"The course is in {folder}{f' ({kept} files that were there are as they were)' if kept else ''}.", flush=True
-    )
+    stayed = f" ({kept} files that were there are as they were)" if kept else ""
+    print(f"The course is in {folder}{stayed}.", flush=True)
     install(folder)
-    if os.name == "nt":
-        start = r".venv\Scripts\jupyter lab notebooks"
-    else:
-        start = "make lab   (or: .venv/bin/jupyter lab notebooks)"
+    windows, others = r".venv\Scripts\jupyter lab notebooks", "make lab   (or: .venv/bin/jupyter lab notebooks)"
+    start = windows if os.name == "nt" else others
     print(f"\nReady. To start:\n  cd {folder}\n  {start}")
 
 
@@ -50,18 +47,29 @@ def check_machine(kit):
     mine = "{}.{}".format(*sys.version_info)
     if mine != kit["python"]:
         stop(f"this kit is for Python {kit['python']} and this is {mine}: python{kit['python']} install.py")
-    theirs, mine = (f"{kit['system']} on {kit['machine']}", f"{platform.system()} on {platform.machine()}")
+    theirs, mine = f"{kit['system']} on {kit['machine']}", f"{platform.system()} on {platform.machine()}"
     if mine != theirs:
         stop(f"this kit is for {theirs} and this machine is {mine}: it needs a kit packed on a machine of its kind.")
 
 
-def check_folder(folder):
+def course_files(kit):
+    """In the order in which they are copied."""
+    return [name[len("course/") :] for name in kit["sha256"] if name.startswith("course/")]
+
+
+def part_of(target):
+    """Where a file is while it is copied: half a file must not pass for a whole one."""
+    return target.with_name(target.name + ".part")
+
+
+def check_folder(kit, folder):
     if folder == KIT or KIT in folder.parents:
         stop("the course cannot be inside the kit: python3 install.py FOLDER, with a folder of your own.")
     if folder.exists() and not folder.is_dir():
         stop(f"{folder} is a file: python3 install.py FOLDER, with another name.")
-    # tools/ is the first that is copied, so an interrupted installation has it.
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "tools").is_dir():
+    first = folder / course_files(kit)[0]
+    begun = first.exists() or part_of(first).exists()  # by an installation that was interrupted, perhaps
+    if folder.is_dir() and any(folder.iterdir()) and not begun:
         stop(f"{folder} holds something else: python3 install.py FOLDER, with another name.")
 
 
@@ -82,18 +90,15 @@ def check_files(kit):
 def copy_course(kit, folder):
     """Returns how many files were there already and stay."""
     kept = 0
-    for name in kit["sha256"]:
-        if not name.startswith("course/"):
-            continue
-        target = folder / name[len("course/") :]
+    for name in course_files(kit):
+        target = folder / name
         if target.exists():
             kept += 1
             continue
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            part = target.with_name(target.name + ".part")  # half a file must not pass for a whole one
-            shutil.copy(KIT / name, part)
-            part.replace(target)
+            shutil.copy(KIT / "course" / name, part_of(target))
+            part_of(target).replace(target)
         except OSError as error:
             stop(f"{target} cannot be written ({error.strerror}): python3 install.py FOLDER, with another name.")
     return kept

@@ -54,13 +54,12 @@ def colour(picture: torch.Tensor) -> torch.Tensor:
     return ((picture + 1) / 2)[:, picture.min(0).values < 0.9].mean(1)
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_the_files_are_the_ones_that_the_doctor_expects(name):
-    assert hashlib.sha256(shipped_file(name).read_bytes()).hexdigest() == CHECKSUMS[name]
-
-
-def test_the_two_files_are_small():
-    assert sum(shipped_file(name).stat().st_size for name in FILES) < 2.5e6
+def test_the_files_are_small_and_the_ones_that_the_doctor_expects():
+    contents = {name: shipped_file(name).read_bytes() for name in FILES}
+    assert {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()} == {
+        name: CHECKSUMS[name] for name in FILES
+    }
+    assert sum(map(len, contents.values())) < 2.5e6
 
 
 @pytest.mark.parametrize("i", [0, 39, 40, 278, N - 1])
@@ -170,7 +169,7 @@ def test_a_data_loader_makes_batches_of_it(emoji):
     assert len(loader) == -(-2 * N // 64)
 
 
-@pytest.mark.parametrize("languages", [["fr"], ["en", "de"], [], [None], ["EN"]])
+@pytest.mark.parametrize("languages", [["en", "de"], [], [None], ["EN"]])
 def test_another_language_is_refused_with_the_two_that_exist(languages):
     with pytest.raises(ValueError) as error:
         EmojiDataset(languages)
@@ -191,10 +190,10 @@ def test_a_missing_file_is_named_with_the_command_that_brings_it_back(name, fold
         EmojiDataset()
 
 
-def png(width: int, height: int) -> bytes:
-    """A white picture."""
+def white(content: bytes) -> bytes:
+    """A sheet of the right size with nothing on it."""
     file = io.BytesIO()
-    PIL.Image.new("RGB", (width, height), "white").save(file, "PNG")
+    PIL.Image.new("RGB", (1280, 1120), "white").save(file, "PNG")
     return file.getvalue()
 
 
@@ -210,14 +209,9 @@ def without_chinese(content: bytes) -> bytes:
     "name, damage",
     [
         ("emoji.png", lambda content: b""),
-        ("emoji.png", lambda content: content[:20]),
         ("emoji.png", lambda content: content[:1000]),
         ("emoji.png", lambda content: content[: len(content) // 2]),
-        ("emoji.png", lambda content: b"version https://git-lfs"),
-        ("emoji.png", lambda content: png(100, 100)),
-        ("emoji.png", lambda content: png(1280, 1120)),
-        ("emoji.jsonl", lambda content: b""),
-        ("emoji.jsonl", lambda content: content[:-10]),
+        ("emoji.png", white),
         ("emoji.jsonl", lambda content: content + b"7\n"),
         ("emoji.jsonl", lambda content: content + content.splitlines()[0]),
         ("emoji.jsonl", lambda content: b"\xff" + content),

@@ -3,7 +3,7 @@ import itertools
 import json
 import os
 import pickle
-import subprocess
+import shutil
 import sys
 import tarfile
 from collections import Counter
@@ -20,6 +20,8 @@ from ddpm_core.data import shards as module
 from ddpm_core.data.shards import PictureTextShards, write_shards
 
 N = 96
+slow = pytest.mark.slow
+in_one_process_and_in_several = pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=slow)])
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +32,18 @@ def emoji() -> tuple[torch.Tensor, list[str]]:
     return data_set.pictures[:N], captions
 
 
-@pytest.fixture
-def packed(emoji, tmp_path):
+@pytest.fixture(scope="module")
+def written(emoji, tmp_path_factory):
     """A folder with the N emoji in 8 shards of 12."""
-    write_shards(tmp_path / "shards", *emoji, samples_per_shard=12)
-    return tmp_path / "shards"
+    folder = tmp_path_factory.mktemp("written")
+    write_shards(folder, *emoji, samples_per_shard=12)
+    return folder
+
+
+@pytest.fixture
+def packed(written, tmp_path):
+    """A copy of it, as notes are written beside shards that are read."""
+    return shutil.copytree(written, tmp_path / "shards")
 
 
 def take(number: int, shards: PictureTextShards, start: int = 0) -> list:
@@ -185,11 +194,10 @@ PICTURE = torch.zeros(2, 3, 4, 4)
         (wrong(PICTURE, "ab"), "captions must be a list of strings"),
         (wrong(PICTURE, ["a", ""]), r"captions\[1\] is ''"),
         (wrong(PICTURE, ["a", None]), r"captions\[1\] is None"),
-        (wrong(PICTURE, ["a", "b"], samples_per_shard=0), "samples_per_shard must be a whole number, 1 or more; got 0"),
+        (wrong(PICTURE, ["a", "b"], samples_per_shard=0), "samples_per_shard must .*got 0"),
         (wrong(PICTURE, ["a", "b"], image_format="bmp"), "image_format must be one of png, jpg, jpeg, webp; got 'bmp'"),
         (wrong(PICTURE[:, :1], ["a", "b"]), "3 colours"),
-        (wrong(PICTURE + 2, ["a", "b"]), r"pictures must lie in \[-1, 1\]"),
-        (wrong(PICTURE[:0], []), "pictures must be a tensor of pictures"),
+        (wrong(PICTURE + 2, ["a", "b"]), "pictures must"),
     ],
 )
 def test_what_cannot_be_written_is_refused_before_anything_is(call, message, tmp_path):
@@ -201,7 +209,7 @@ def test_what_cannot_be_written_is_refused_before_anything_is(call, message, tmp
 # Order
 
 
-@pytest.mark.parametrize("num_ranks, num_workers", [(1, 0), (1, 2), (2, 0), (4, 0), (2, 2), (4, 2)])
+@pytest.mark.parametrize("num_ranks, num_workers", [(1, 0), (4, 0), (1, 2), pytest.param(2, 2, marks=slow)])
 def test_ranks_and_workers_share_an_epoch_without_repeats_or_gaps(num_ranks, num_workers, emoji, packed):
     ranks = [PictureTextShards(packed, 32, 1, 0, rank, num_ranks, num_workers) for rank in range(num_ranks)]
     read = [captions_of(take(3 * N // num_ranks, rank)) for rank in ranks]
@@ -210,7 +218,7 @@ def test_ranks_and_workers_share_an_epoch_without_repeats_or_gaps(num_ranks, num
         assert sorted(caption for rank in read for caption in rank[share]) == sorted(emoji[1])
 
 
-@pytest.mark.parametrize("num_streams", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("num_streams", [1, 3, 8])
 def test_the_shards_of_an_epoch_are_split_and_the_split_changes(num_streams, packed):
     shards = PictureTextShards(packed, 32, 1)
     numbers = Counter()
@@ -223,14 +231,13 @@ def test_the_shards_of_an_epoch_are_split_and_the_split_changes(num_streams, pac
     assert len(orders) == 4
 
 
-def test_three_ranks_with_shards_of_different_sizes_share_each_epoch(tmp_path):
-    for number, size in enumerate((1, 5, 2, 7)):
+def test_ranks_with_shards_of_different_sizes_share_an_epoch(tmp_path):
+    sizes, read = (1, 5, 2, 7), []
+    for number, size in enumerate(sizes):
         pack(tmp_path / f"{number}.tar", good(size, first=10 * number))
-    ranks = [PictureTextShards(tmp_path, 8, 1, rank=rank, num_ranks=3) for rank in range(3)]
-    read = []
-    for rank in ranks:
-        mine = sum(len(list(shard.samples())) for shard in rank._shards_of(0, rank.rank, 3))
-        read += captions_of(take(mine, rank))
+    for rank in range(4):
+        mine = captions_of(take(7, PictureTextShards(tmp_path, 8, 1, rank=rank, num_ranks=4)))
+        read += mine[: sizes[int(mine[0]) // 10]]  # the one shard that is its own in the first epoch
     assert sorted(map(int, read)) == [0, 10, 11, 12, 13, 14, 20, 21, 30, 31, 32, 33, 34, 35, 36]
 
 
@@ -269,25 +276,31 @@ def test_pictures_keep_their_captions(emoji, packed):
 # Going on
 
 
+def forget(folder) -> None:
+    """Which samples are bad."""
+    for notes in folder.glob("*.checked.json"):
+        notes.unlink()
+
+
 @pytest.mark.parametrize("known", [False, True])
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_resumed_run_gets_the_same_batches_bad_samples_or_not(num_workers, known, spoilt, monkeypatch):
-    if not known:
-        monkeypatch.setattr(module._Shard, "_read_notes", lambda self: False)
+@in_one_process_and_in_several
+def test_a_resumed_run_gets_the_same_batches_bad_samples_or_not(num_workers, known, spoilt):
     make = lambda: PictureTextShards(spoilt, 8, 5, 3, num_workers=num_workers, shuffle_buffer=7)  # noqa: E731
     whole = make()
     batches = take(40, whole)
-    for start in (0, 1, 2, 3, 8, 9, 17, 38):
+    for start in (0, 1, 2, 9, 17, 38):
+        if not known:
+            forget(spoilt)
         resumed = make()
         assert equal(take(40 - start, resumed, start), batches[start:])
         assert resumed.skipped == whole.skipped
     assert whole.skipped["undecodable picture"] > 3 and whole.skipped["truncated shard"] > 3
 
 
-@pytest.mark.parametrize("num_ranks, num_workers", [(2, 0), (2, 2)])
-def test_a_rank_resumes_where_it_was(num_ranks, num_workers, spoilt):
-    for rank in range(num_ranks):
-        shards = PictureTextShards(spoilt, 8, 3, 0, rank, num_ranks, num_workers)
+@in_one_process_and_in_several
+def test_a_rank_resumes_where_it_was(num_workers, spoilt):
+    for rank in range(2):
+        shards = PictureTextShards(spoilt, 8, 3, 0, rank, 2, num_workers)
         batches = take(20, shards)
         assert equal(take(9, shards, 11), batches[11:])
 
@@ -301,26 +314,26 @@ def test_a_run_that_is_interrupted_again_and_again_reads_what_an_unbroken_one_re
 @pytest.fixture
 def decoded(monkeypatch):
     """Counts the pictures that are decoded."""
-    numbers, decode = Counter(), module._decode
+    numbers, really_open = Counter(), PIL.Image.open
 
-    def counting(picture, size):
+    def counting(*arguments, **options):
         numbers["pictures"] += 1
-        return decode(picture, size)
+        return really_open(*arguments, **options)
 
-    monkeypatch.setattr(module, "_decode", counting)
+    monkeypatch.setattr(PIL.Image, "open", counting)
     return numbers
 
 
 @pytest.fixture
 def read(monkeypatch):
     """The paths of the shards that are read."""
-    paths, files = [], module._Shard._files
+    paths, really_open = [], tarfile.open
 
-    def counting(self, with_pictures):
-        paths.append(self.path)
-        return files(self, with_pictures)
+    def counting(path, *arguments, **options):
+        paths.append(path)
+        return really_open(path, *arguments, **options)
 
-    monkeypatch.setattr(module._Shard, "_files", counting)
+    monkeypatch.setattr(tarfile, "open", counting)
     return paths
 
 
@@ -343,15 +356,16 @@ def test_known_epochs_are_passed_over_by_counting(packed, monkeypatch):
     assert len(counted) == 5
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
+@in_one_process_and_in_several
 def test_a_sample_that_was_passed_over_and_is_wanted_after_all_is_read(num_workers, spoilt, read, monkeypatch):
     make = lambda: PictureTextShards(spoilt, 8, 5, num_workers=num_workers, shuffle_buffer=16)  # noqa: E731
     expected = take(30, make())
     monkeypatch.setattr(module, "BUFFERS", -10)  # as if samples never stayed in the buffer
     read.clear()
-    for start in (3, 4, 5, 6, 7, 13, 14):
+    starts = (3, 4, 6, 13)
+    for start in starts:
         assert equal(take(30 - start, make(), start), expected[start:])
-    assert num_workers or len(read) > 7 * 10
+    assert num_workers or len(read) > 10 * len(starts)
 
 
 def test_a_picture_that_is_known_to_be_bad_is_not_decoded_again(spoilt, decoded):
@@ -385,8 +399,7 @@ def test_notes_that_are_not_ours_are_not_believed(content, tmp_path):
 
 def test_a_folder_that_cannot_be_written_costs_decoding_and_nothing_else(spoilt, monkeypatch):
     expected = take(20, PictureTextShards(spoilt, 8, 5))
-    for notes in spoilt.glob("*.json"):
-        notes.unlink()
+    forget(spoilt)
 
     def read_only(path):
         raise PermissionError(f"{path}: read-only file system")
@@ -398,8 +411,7 @@ def test_a_folder_that_cannot_be_written_costs_decoding_and_nothing_else(spoilt,
 
 def test_two_iterations_at_once_do_not_disturb_each_other(spoilt):
     expected = take(20, PictureTextShards(spoilt, 8, 5))
-    for notes in spoilt.glob("*.json"):
-        notes.unlink()
+    forget(spoilt)
     shards = PictureTextShards(spoilt, 8, 5)
     pairs = list(itertools.islice(zip(shards.batches(), shards.batches(2), strict=True), 18))
     assert equal([first for first, _ in pairs], expected[:18]) and equal([second for _, second in pairs], expected[2:])
@@ -414,21 +426,23 @@ def test_reading_leaves_the_random_numbers_of_training_alone(packed):
 
 
 def test_workers_can_be_started_anew_as_macos_and_windows_do(packed):
-    stream = pickle.loads(pickle.dumps(module._Batches(PictureTextShards(packed, 32, 4), 0)))
-    assert next(iter(stream))[0].shape == (4, 3, 32, 32)
+    shards = PictureTextShards(packed, 32, 4)
+    assert equal(take(2, pickle.loads(pickle.dumps(shards))), take(2, shards))
 
 
 # Bad samples
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-@pytest.mark.parametrize("reason", BAD)
-def test_a_bad_sample_is_skipped_and_counted_under_its_reason(reason, num_workers, tmp_path):
+@in_one_process_and_in_several
+def test_bad_samples_are_skipped_and_counted_under_their_reasons(num_workers, tmp_path):
     for number in range(2):
-        pack(tmp_path / f"{number}.tar", good(1) | BAD[reason] | good(2, first=1))
+        files = good(1)
+        for i, sample in enumerate(BAD.values()):
+            files |= {name.replace("x.", f"x{i}."): content for name, content in sample.items()}
+        pack(tmp_path / f"{number}.tar", files | good(2, first=1))
     shards = PictureTextShards(tmp_path, 8, 3, num_workers=num_workers, shuffle_buffer=0)
     assert captions_of(take(2, shards)) == ["0", "1", "2"] * 2
-    assert shards.skipped == {reason: 2}
+    assert shards.skipped == dict.fromkeys(BAD, 2)
 
 
 @pytest.mark.parametrize(
@@ -528,7 +542,7 @@ def test_of_two_files_with_one_name_the_first_is_used(tmp_path):
     assert captions_of(take(1, shards)) == ["first", "first"] and not shards.skipped
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
+@in_one_process_and_in_several
 def test_shards_without_a_good_sample_are_an_error_that_counts_the_reasons(num_workers, tmp_path):
     pack(tmp_path / "0.tar", {"x.png": b"", "x.txt": b"a", "y.txt": b"a", "z.txt": b"a"})
     pack(tmp_path / "1.tar", {"x.png": square()})
@@ -552,7 +566,7 @@ def test_a_worker_whose_own_shards_are_bad_goes_on_to_the_next_epoch(start, tmp_
 # Pictures and captions
 
 
-def ramp(mode: str, size: tuple[int, int] = (20, 12)) -> PIL.Image.Image:
+def ramp(mode: str, size: tuple[int, int]) -> PIL.Image.Image:
     values = np.linspace(0, 255, size[0] * size[1] * 3).reshape(size[1], size[0], 3).astype(np.uint8)
     picture = PIL.Image.fromarray(values)
     if mode in ("RGBA", "LA"):
@@ -560,44 +574,16 @@ def ramp(mode: str, size: tuple[int, int] = (20, 12)) -> PIL.Image.Image:
     return picture.convert(mode)
 
 
-@pytest.mark.parametrize(
-    "mode, ending, options",
-    [
-        ("L", "png", {}),
-        ("1", "png", {}),
-        ("P", "png", {}),
-        ("RGBA", "png", {}),
-        ("LA", "png", {}),
-        ("RGBA", "webp", {"lossless": True}),
-        ("RGB", "webp", {"lossless": True}),
-        ("CMYK", "jpg", {}),
-        ("L", "jpg", {}),
-        ("RGB", "jpeg", {}),
-    ],
-)
-def test_any_mode_becomes_rgb_on_white_cut_square_around_the_centre(mode, ending, options, tmp_path):
-    content = encoded(ramp(mode), module.PICTURES[ending], **options)
-    with PIL.Image.open(io.BytesIO(content)) as picture:
-        assert picture.mode == mode or mode in ("LA", "RGB")
-        whole = PIL.Image.new("RGBA", picture.size, "white")
-        whole.alpha_composite(picture.convert("RGBA"))
-    # By hand: the middle 12 x 12 of 20 x 12, made 6 x 6.
-    expected = whole.convert("RGB").resize((6, 6), PIL.Image.Resampling.LANCZOS, box=(4, 0, 16, 12))
-    ((pictures, _),) = take(
-        1, PictureTextShards(pack(tmp_path / "0.tar", {f"0.{ending}": content, "0.txt": b"a"}), 6, 1)
-    )
-    found = ((pictures[0] + 1) * 127.5).round().permute(1, 2, 0).numpy()
-    assert np.abs(found - np.asarray(expected, dtype=float)).max() <= 3
-    assert pictures.shape == (1, 3, 6, 6) and pictures.min() >= -1 and pictures.max() <= 1
-
-
 def test_pictures_are_those_that_a_folder_gives(tmp_path):
-    for i, size in enumerate(((30, 17), (17, 30), (5, 3))):
-        (tmp_path / f"{i}.png").write_bytes(encoded(ramp("RGBA", size)))
+    modes = [("RGBA", "png"), ("LA", "png"), ("P", "png"), ("RGB", "webp"), ("CMYK", "jpg"), ("L", "jpeg")]
+    sizes = itertools.cycle([(30, 17), (17, 30), (5, 3)])
+    for i, ((mode, ending), size) in enumerate(zip(modes, sizes, strict=False)):
+        (tmp_path / f"{i}.{ending}").write_bytes(encoded(ramp(mode, size), module.PICTURES[ending]))
         (tmp_path / f"{i}.txt").write_text(str(i))
     expected = load_captioned_folder(tmp_path, 16, progress=False)
     files = {path.name: path.read_bytes() for path in sorted(tmp_path.iterdir())}
-    ((pictures, captions),) = take(1, PictureTextShards(pack(tmp_path / "0.tar", files), 16, 3, shuffle_buffer=0))
+    shards = PictureTextShards(pack(tmp_path / "0.tar", files), 16, len(modes), shuffle_buffer=0)
+    ((pictures, captions),) = take(1, shards)
     assert torch.equal(pictures, expected.pictures) and captions == expected.captions
 
 
@@ -671,16 +657,14 @@ def test_a_pattern_that_is_none_is_refused(pattern, error):
         PictureTextShards(pattern, 32, 1)
 
 
-@pytest.mark.parametrize("value", [0, -1, 1.5, True, None, "2"])
-@pytest.mark.parametrize("name", ["batch_size", "picture_size", "num_ranks", "rank", "num_workers", "seed", "start"])
+@pytest.mark.parametrize(
+    "name, value",
+    [("batch_size", 0), ("picture_size", 1.5), ("num_ranks", True), ("rank", -1), ("num_workers", "2"), ("start", -1)],
+)
 def test_numbers_out_of_range_are_refused_by_name(name, value, packed):
-    if value == 0 and name in ("rank", "num_workers", "seed", "start") and value is not True:
-        return
-    with pytest.raises(ValueError, match=rf"{name} must be a whole number, [01] or more; got {value!r}"):
-        if name == "start":
-            take(1, PictureTextShards(packed, 32, 4), value)
-        else:
-            PictureTextShards(packed, **(dict(picture_size=32, batch_size=4) | {name: value}))
+    options = dict(picture_size=32, batch_size=4) | ({name: value} if name != "start" else {})
+    with pytest.raises((ValueError, TypeError), match=rf"{name} must .*{value!r}"):
+        take(1, PictureTextShards(packed, **options), value if name == "start" else 0)
 
 
 def test_a_rank_beyond_the_last_is_refused(packed):
@@ -701,9 +685,3 @@ def test_without_webdataset_one_sentence_says_how_to_get_it(packed, monkeypatch)
         PictureTextShards(packed, 32, 1)
     with pytest.raises(ImportError, match="pip install webdataset"):
         write_shards(packed, PICTURE, ["a", "b"])
-
-
-def test_importing_the_module_loads_neither_webdataset_nor_pillow():
-    program = "import sys, ddpm_core.data.shards; print([n for n in ('webdataset', 'PIL') if n in sys.modules])"
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"

@@ -58,18 +58,12 @@ def contents(course: Path) -> dict[str, str]:
     return {str(path.relative_to(course)): path.read_text("utf-8") for path in course.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_each_notebook_agrees_with_pyproject(path):
+def test_notebooks_and_readmes_agree_with_pyproject():
     links = load_links(ROOT)
-    assert links.with_setup(path, links.stored()) == path.read_text(encoding="utf-8"), "run: make links"
-
-
-@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
-def test_each_readme_agrees_with_pyproject(name):
-    links = load_links(ROOT)
-    if (ROOT / name).is_file():
-        text = links.with_readme_badge(ROOT / name, links.stored())
-        assert text == (ROOT / name).read_text(encoding="utf-8"), "run: make links"
+    expected = {path: links.with_setup(path, links.stored()) for path in NOTEBOOKS}
+    expected |= {ROOT / name: links.with_readme_badge(ROOT / name, links.stored()) for name in links.READMES}
+    stale = [path.name for path, text in expected.items() if text != path.read_text(encoding="utf-8")]
+    assert stale == [], "run: make links"
 
 
 @pytest.mark.parametrize("repository", ["", "ada/diffusion"])
@@ -102,15 +96,11 @@ def test_without_an_address_nothing_links_to_colab_or_to_someone_elses_repositor
             assert "colab.research" not in text and "Open in Colab]" not in text
 
 
-def test_writing_the_same_address_again_changes_nothing(course):
+def test_the_same_address_again_changes_nothing_and_another_replaces_it(course):
     make_links(course, "ada/diffusion")
     before = contents(course)
     assert "nothing changed" in make_links(course, "ada/diffusion").stdout
     assert contents(course) == before
-
-
-def test_another_address_replaces_the_first(course):
-    make_links(course, "ada/diffusion")
     make_links(course, "bob/course")
     assert not [name for name, text in contents(course).items() if "ada/diffusion" in text]
     assert contents(course)["notebooks/" + NOTEBOOKS[0].name].count("Open in Colab]") == 1
@@ -139,41 +129,36 @@ def test_ids_outputs_and_all_other_cells_stay(course):
     "text",
     ["ada/diffusion", "https://github.com/ada/diffusion", "https://github.com/ada/diffusion.git", " ada/diffusion/ "],
 )
-def test_an_address_may_be_short_or_full(text, course):
-    assert load_links(course).checked(text) == "ada/diffusion"
+def test_an_address_may_be_short_or_full(text):
+    assert load_links(ROOT).checked(text) == "ada/diffusion"
 
 
 @pytest.mark.parametrize(
     "text",
     [
         "foo",
-        "foo/",
         "/foo",
         "foo/bar/baz",
         "foo/..",
         "-foo/bar",
-        "foo/bar?x=1",
         'foo/bar"; import os',
         "foo/b{a}r",
-        "foo bar/baz",
         "http://github.com/foo/bar",
         "https://github.com/foo/bar/tree/main",
         "https://github.com.elsewhere.org/foo/bar",
-        "https://elsewhere.org/foo/bar",
     ],
 )
-def test_a_wrong_address_is_one_sentence_and_changes_nothing(text, course):
-    before = contents(course)
+def test_a_wrong_address_is_refused_in_one_sentence(text):
     with pytest.raises(SystemExit) as stopped:
-        load_links(course).checked(text)
-    assert re.fullmatch(r"REPO must be owner/name .*\.", stopped.value.code)
+        load_links(ROOT).checked(text)
+    assert re.fullmatch(r"REPO must be owner/name .*\.", stopped.value.code) and repr(text) in stopped.value.code
+
+
+def test_the_command_says_the_sentence_fails_and_changes_nothing(course):
+    before = contents(course)
+    result = make_links(course, "foo")
+    assert result.returncode == 1 and result.stdout == "" and "'foo'" in result.stderr
     assert contents(course) == before
-
-
-def test_the_command_says_the_sentence_and_fails(course):
-    result = subprocess.run([sys.executable, course / SCRIPT, "foo"], capture_output=True, text=True)
-    assert result.returncode == 1 and result.stdout == ""
-    assert result.stderr == "REPO must be owner/name or https://github.com/owner/name, or empty for none; got 'foo'.\n"
 
 
 @pytest.mark.parametrize("name", ["pyproject.toml", f"notebooks/{COPIED[-1].name}"])

