@@ -406,7 +406,7 @@ def test_a_long_report_shows_ten_and_counts_the_rest_and_any_name_can_be_printed
 @pytest.mark.parametrize("size", [0, -8, 8.0, "8", None, True, (8, 8)])
 def test_another_size_is_refused(size, tmp_path):
     write(tmp_path, "a.png", flat(RED))
-    with pytest.raises(ValueError, match="size must be a whole number of pixels, 1 or more; got"):
+    with pytest.raises(ValueError, match="size must be a whole number, 1 or more; got"):
         load(tmp_path, size)
 
 

@@ -17,7 +17,8 @@ import webdataset
 
 from ddpm_core.data import DataUnavailable, EmojiDataset, load_captioned_folder
 from ddpm_core.data import shards as module
-from ddpm_core.data.shards import PictureTextShards, write_shards
+from ddpm_core.data.shard_files import PICTURES, write_shards
+from ddpm_core.data.shards import PictureTextShards
 
 N = 96
 
@@ -273,7 +274,7 @@ def test_pictures_keep_their_captions(emoji, packed):
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_resumed_run_gets_the_same_batches_bad_samples_or_not(num_workers, known, spoilt, monkeypatch):
     if not known:
-        monkeypatch.setattr(module._Shard, "_read_notes", lambda self: False)
+        monkeypatch.setattr(module.Shard, "_read_notes", lambda self: False)
     make = lambda: PictureTextShards(spoilt, 8, 5, 3, num_workers=num_workers, shuffle_buffer=7)  # noqa: E731
     whole = make()
     batches = take(40, whole)
@@ -314,13 +315,13 @@ def decoded(monkeypatch):
 @pytest.fixture
 def read(monkeypatch):
     """The paths of the shards that are read."""
-    paths, files = [], module._Shard._files
+    paths, files = [], module.Shard._files
 
     def counting(self, with_pictures):
         paths.append(self.path)
         return files(self, with_pictures)
 
-    monkeypatch.setattr(module._Shard, "_files", counting)
+    monkeypatch.setattr(module.Shard, "_files", counting)
     return paths
 
 
@@ -337,8 +338,8 @@ def test_known_shards_are_passed_over_without_decoding_and_nearly_without_readin
 
 def test_known_epochs_are_passed_over_by_counting(packed, monkeypatch):
     take(20, PictureTextShards(packed, 32, 5))
-    places, counted = module._Shard.places, []
-    monkeypatch.setattr(module._Shard, "places", lambda self: (counted.append(self.path), places(self))[1])
+    places, counted = module.Shard.places, []
+    monkeypatch.setattr(module.Shard, "places", lambda self: (counted.append(self.path), places(self))[1])
     take(1, PictureTextShards(packed, 32, 5, shuffle_buffer=1), 17 + 20 * N)  # 17 is in an epoch, 20 N are whole ones
     assert len(counted) == 5
 
@@ -391,7 +392,7 @@ def test_a_folder_that_cannot_be_written_costs_decoding_and_nothing_else(spoilt,
     def read_only(path):
         raise PermissionError(f"{path}: read-only file system")
 
-    monkeypatch.setattr(module, "atomic_write", read_only)
+    monkeypatch.setattr("ddpm_core.data.one_shard.atomic_write", read_only)
     assert equal(take(10, PictureTextShards(spoilt, 8, 5), 10), expected[10:])
     assert not list(spoilt.glob("*.json*"))
 
@@ -576,7 +577,7 @@ def ramp(mode: str, size: tuple[int, int] = (20, 12)) -> PIL.Image.Image:
     ],
 )
 def test_any_mode_becomes_rgb_on_white_cut_square_around_the_centre(mode, ending, options, tmp_path):
-    content = encoded(ramp(mode), module.PICTURES[ending], **options)
+    content = encoded(ramp(mode), PICTURES[ending], **options)
     with PIL.Image.open(io.BytesIO(content)) as picture:
         assert picture.mode == mode or mode in ("LA", "RGB")
         whole = PIL.Image.new("RGBA", picture.size, "white")
