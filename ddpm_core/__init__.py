@@ -1,12 +1,6 @@
 """Build a text-to-image diffusion model from nothing: the package that the notebooks share."""
 
-from ddpm_core.blocks import (
-    AttentionBlock,
-    CrossAttentionBlock,
-    ResidualBlock,
-    TimeEmbedding,
-    record_attention,
-)
+from ddpm_core.blocks import AttentionBlock, CrossAttentionBlock, ResidualBlock, TimeEmbedding
 from ddpm_core.checkpoint import (
     Checkpoint,
     load_checkpoint,

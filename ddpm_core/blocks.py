@@ -4,8 +4,6 @@ Shapes in comments: B pictures, C channels, H x W pixels, D numbers in the time 
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -139,25 +137,3 @@ def zero_init(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
-
-
-@contextmanager
-def record_attention(model: nn.Module) -> Iterator[list[Tensor]]:
-    """A list that grows, inside the with block, whenever one of model's cross-attention blocks runs.
-
-    Each entry: how much each pixel looks at each token, the mean over the heads, (B, L, H, W) at the block's own size.
-    Outside the with block nothing is recorded and nothing is slower.
-    """
-    maps: list[Tensor] = []
-
-    def record(block: CrossAttentionBlock, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
-        with torch.no_grad():
-            maps.append(block.attention_weights(*inputs).mean(dim=1))
-
-    blocks = [module for module in model.modules() if isinstance(module, CrossAttentionBlock)]
-    hooks = [block.register_forward_hook(record) for block in blocks]
-    try:
-        yield maps
-    finally:
-        for hook in hooks:
-            hook.remove()

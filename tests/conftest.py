@@ -1,7 +1,7 @@
 import pytest
 from torch import Tensor
 
-from ddpm_core import NoiseSchedule, linear_betas, load_digits
+from ddpm_core import DigitReader, NoiseSchedule, linear_betas, load_digits
 from ddpm_core.training_state import LastGood
 
 
@@ -9,6 +9,12 @@ from ddpm_core.training_state import LastGood
 def digits() -> Tensor:
     """The real digits to train with, (1297, 1, 8, 8) in [-1, 1]."""
     return load_digits("train")[0]
+
+
+@pytest.fixture(scope="session")
+def reader() -> DigitReader:
+    """The judge of drawn digits, who takes two seconds to learn them."""
+    return DigitReader()
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm_core import AttentionBlock, CrossAttentionBlock, ResidualBlock, TimeEmbedding, UNet, record_attention
+from ddpm_core import AttentionBlock, CrossAttentionBlock, ResidualBlock, TimeEmbedding, UNet
 from ddpm_core.unet import group_norm
 
 
@@ -319,54 +319,6 @@ def test_each_picture_is_treated_with_its_own_text():
     for row in range(3):
         only = slice(row, row + 1)
         torch.testing.assert_close(unet(x_t[only], t[only], context[only], padding[only]), together[only])
-
-
-@pytest.fixture
-def reading_unet() -> UNet:
-    return randomised(UNet(1, (8, 16), context_dim=12, cross_attention_levels=(0, 1)))
-
-
-def hooks_of(unet: UNet) -> list:
-    return [hook for module in unet.modules() for hook in module._forward_hooks.values()]
-
-
-def test_recorded_maps_are_the_mean_over_the_heads_of_every_block_in_the_order_of_the_network(reading_unet):
-    blocks = [level.cross_attention for level in (*reading_unet.down, reading_unet.middle, *reading_unet.up)]
-    inputs_of = {}
-    for block in blocks:
-        block.register_forward_hook(lambda block, inputs, output: inputs_of.update({block: inputs}))
-    with record_attention(reading_unet) as maps:
-        reading_unet(randn(2, 1, 8, 12), torch.tensor([3, 99]), *text(2))
-    assert [tuple(each.shape) for each in maps] == [(2, 5, *size) for size in [(8, 12)] + [(4, 6)] * 3 + [(8, 12)]]
-    for block, recorded in zip(blocks, maps, strict=True):
-        assert torch.equal(recorded, block.attention_weights(*inputs_of[block]).mean(dim=1))
-        assert not recorded.requires_grad
-
-
-def test_recording_changes_no_output_and_ends_with_the_block(reading_unet):
-    x_t, t = randn(2, 1, 8, 8), torch.tensor([3, 99])
-    before = reading_unet(x_t, t, *text(2))
-    with record_attention(reading_unet) as maps:
-        assert torch.equal(reading_unet(x_t, t, *text(2)), before)
-        assert len(maps) == 5
-        reading_unet(x_t, t, *text(2))
-        assert len(maps) == 10
-    assert hooks_of(reading_unet) == []
-    assert torch.equal(reading_unet(x_t, t, *text(2)), before)
-    assert len(maps) == 10
-
-
-def test_an_error_ends_the_recording_too(reading_unet):
-    with pytest.raises(KeyboardInterrupt), record_attention(reading_unet):
-        assert len(hooks_of(reading_unet)) == 5
-        raise KeyboardInterrupt
-    assert hooks_of(reading_unet) == []
-
-
-def test_nothing_is_recorded_of_a_network_without_text():
-    with record_attention(UNet(1, (8,))) as maps:
-        UNet(1, (8,))(randn(1, 1, 8, 8), torch.tensor([0]))
-    assert maps == []
 
 
 def test_a_patch_is_one_position_of_the_network():

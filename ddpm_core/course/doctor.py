@@ -27,7 +27,8 @@ from ddpm_core.scale.recipes import PRESETS
 from ddpm_core.schedule import NoiseSchedule, cosine_betas
 from ddpm_core.support.files import data_folder
 from ddpm_core.text_to_image import generate
-from ddpm_core.training import TrainingState, train
+from ddpm_core.training import train
+from ddpm_core.training_state import TrainingState
 from ddpm_core.unet import UNet
 
 CHECKSUMS = {

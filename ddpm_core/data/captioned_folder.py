@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ddpm_core.support import guards
 from ddpm_core.support.files import DataUnavailable
-from ddpm_core.support.guards import describe
+from ddpm_core.support.pixels import from_bytes, read_square
 
-# Only these decoders run, whatever a file is called: PIL's others include one that starts a program (PostScript).
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 EXAMPLE = '{"file_name": "cat.png", "text": "a cat"}'
 
@@ -56,8 +55,7 @@ def load_captioned_folder(folder: Path | str, size: int, progress: bool = True) 
     """
     from tqdm import tqdm
 
-    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-        raise ValueError(f"size must be a whole number of pixels, 1 or more; got {size!r}")
+    guards.whole_number("size", size)
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise DataUnavailable(f"{folder} {'is a file, not a folder' if folder.exists() else 'does not exist'}")
@@ -93,8 +91,8 @@ def load_captioned_folder(folder: Path | str, size: int, progress: bool = True) 
             f"such as {EXAMPLE} in metadata.jsonl, or a cat.txt beside cat.png"
         )
     files, captions = (list(column) for column in zip(*samples, strict=True))
-    pictures = torch.stack([squares[name] for name in files]).float()
-    return CaptionedPictures(pictures.div_(127.5).sub_(1), captions, files, skipped)  # in place: they may be many
+    pictures = from_bytes(torch.stack([squares[name] for name in files]))
+    return CaptionedPictures(pictures, captions, files, skipped)
 
 
 def _report(files: list[str], skipped: dict[str, str], most: int = 10) -> str:
@@ -139,16 +137,16 @@ def _read_line(root: Path, line: bytes) -> tuple[str, str]:
         detail = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
         raise ValueError(f"this is not JSON in UTF-8 ({detail})") from error
     if not isinstance(entry, dict):
-        raise ValueError(f"this must be an object such as {EXAMPLE}; got {describe(entry)}")
+        raise ValueError(f"this must be an object such as {EXAMPLE}; got {guards.describe(entry)}")
     if "caption" in entry:  # as many other folders call it
         entry.setdefault("text", entry["caption"])
     for key in ("file_name", "text"):
         if key not in entry:
             raise ValueError(f'"{key}" is missing; a line looks like {EXAMPLE}')
         if not isinstance(entry[key], str):
-            raise ValueError(f'"{key}" must be a string; got {describe(entry[key])}')
+            raise ValueError(f'"{key}" must be a string; got {guards.describe(entry[key])}')
         if "\0" in entry[key] or any("\ud800" <= character <= "\udfff" for character in entry[key]):
-            raise ValueError(f'"{key}" holds half a character or none: {describe(entry[key])}')
+            raise ValueError(f'"{key}" holds half a character or none: {guards.describe(entry[key])}')
     name = Path(os.path.normpath(entry["file_name"])).as_posix()  # ./cat.png and cat.png are one picture
     if name == "." or _leads_outside(root, name):
         raise ValueError(f'"file_name" must be relative and lie inside the folder; {entry["file_name"]!r} does not')
@@ -174,26 +172,3 @@ def _captions_beside(root: Path, found: list[str], names: list[str]) -> tuple[li
             except OSError as error:
                 skipped[name] = f"{text} cannot be read: {error.strerror}"
     return samples, skipped
-
-
-def read_square(path: Path, size: int) -> Tensor:
-    """The picture as uint8 (3, size, size)."""
-    import numpy as np
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        opened = Image.open(path, formats=FORMATS)
-    except UnidentifiedImageError as error:
-        raise ValueError(f"not one of {', '.join(FORMATS)}") from error  # PIL's own message repeats the path
-    with opened:
-        picture = ImageOps.exif_transpose(opened)
-    if picture.mode.startswith("I;16"):  # PIL's convert would clip 16 bits of grey at 255
-        picture = Image.fromarray((np.asarray(picture) / 257).round().astype(np.uint8))
-    elif picture.mode in ("I", "F"):
-        raise ValueError("nothing says which of its 32-bit values is white")
-    if picture.has_transparency_data:
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture.convert("RGBA"))
-    # Flattened first and resized after, so that the colours hidden under transparency do not bleed into the edges.
-    picture = ImageOps.fit(picture.convert("RGB"), (size, size), Image.Resampling.LANCZOS)
-    return torch.tensor(np.asarray(picture)).permute(2, 0, 1)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ddpm_core.data.digits import load_digits
+from ddpm_core.support import guards
 
 Scene = tuple[tuple[int, str], ...]  # (digit, colour) from left to right: ((7, "red"),) or ((3, "red"), (7, "blue"))
 
@@ -134,8 +135,7 @@ def load_digit_scenes(num_digits: int = 1, count: int = 8000, split: str = "trai
     but for scenes that have no Chinese words.
     """
     known = all_scenes(num_digits, withheld=False)
-    if not isinstance(count, int) or count < 1:
-        raise ValueError(f"count must be a whole number, 1 or more; got {count!r}")
+    guards.whole_number("count", count)
     grey, labels = load_digits(split)
     generator = torch.Generator().manual_seed(seed)
 

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ddpm_core.support import guards
 from ddpm_core.support.files import DataUnavailable, data_folder, shipped_file
+from ddpm_core.support.pixels import from_bytes, read_rgb
 
 LANGUAGES = ("en", "zh")
 SIZE = 32  # of a cell of the sheet
@@ -26,8 +28,7 @@ class EmojiDataset(Dataset):
     """
 
     def __init__(self, languages: Sequence[str] = LANGUAGES):
-        if isinstance(languages, str):
-            raise TypeError(f"languages must be a list of languages, such as [{languages!r}]; got a single string")
+        guards.several("languages", languages, "languages")
         self.languages = tuple(languages)
         if not self.languages or any(language not in LANGUAGES for language in self.languages):
             raise ValueError(f"languages must be among {', '.join(LANGUAGES)}; got {list(self.languages)}")
@@ -52,9 +53,8 @@ class EmojiDataset(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, str]:
         """The picture (3, 32, 32) and its caption. Raises IndexError beyond the last."""
-        language, i = divmod(
-            range(len(self))[index], len(self.characters)
-        )  # range counts from the end, too, and checks
+        index = range(len(self))[index]  # which counts from the end, too, and checks
+        language, i = divmod(index, len(self.characters))
         return self.pictures[i], self.captions[self.languages[language]][i]
 
 
@@ -69,16 +69,12 @@ def _read_names() -> list[dict[str, str]]:
 
 def _read_sheet(num_emoji: int) -> Tensor:
     """The first num_emoji cells of emoji.png. Raises ValueError unless exactly these are drawn on."""
-    import numpy as np
-    from PIL import Image
-
-    with Image.open(shipped_file("emoji.png")) as sheet:
-        pixels = torch.tensor(np.asarray(sheet.convert("RGB")))  # uint8, (height, width, 3)
-    if pixels.shape[0] % SIZE or pixels.shape[1] % SIZE:
-        raise ValueError(f"emoji.png is {pixels.shape[1]}x{pixels.shape[0]}, which is not made of 32x32 cells")
-    cells = pixels.unflatten(1, (-1, SIZE)).unflatten(0, (-1, SIZE))  # (row, y, column, x, 3)
-    cells = cells.permute(0, 2, 4, 1, 3).flatten(0, 1)  # (cell, 3, y, x)
+    pixels = read_rgb(shipped_file("emoji.png"))
+    if pixels.shape[1] % SIZE or pixels.shape[2] % SIZE:
+        raise ValueError(f"emoji.png is {pixels.shape[2]}x{pixels.shape[1]}, which is not made of 32x32 cells")
+    cells = pixels.unflatten(2, (-1, SIZE)).unflatten(1, (-1, SIZE))  # (3, row, y, column, x)
+    cells = cells.permute(1, 3, 0, 2, 4).flatten(0, 1)  # (cell, 3, y, x)
     is_drawn_on = (cells != 255).flatten(1).any(1)
     if not torch.equal(is_drawn_on, torch.arange(len(cells)) < num_emoji):
         raise ValueError(f"emoji.png has {int(is_drawn_on.sum())} emoji, emoji.jsonl names {num_emoji}")
-    return cells[:num_emoji].float() / 127.5 - 1
+    return from_bytes(cells[:num_emoji])

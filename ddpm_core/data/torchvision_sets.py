@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ddpm_core.support.files import DataUnavailable, data_folder
+from ddpm_core.support.pixels import from_bytes
 
 
 def load_torchvision(
@@ -34,4 +35,4 @@ def load_torchvision(
         ) from error
     pixels = torch.as_tensor(data_set.data)  # uint8, (N, H, W) or (N, H, W, C)
     pixels = pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
-    return pixels.float() / 127.5 - 1, torch.as_tensor(data_set.targets)
+    return from_bytes(pixels), torch.as_tensor(data_set.targets)

@@ -6,7 +6,7 @@ Whoever raises an error here says which argument it was, what was given and what
 import math
 import reprlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from numbers import Integral, Real
 
 import torch
@@ -352,8 +352,3 @@ def divergence(iteration: int, loss: float, back_at: int, learning_rate: float) 
         f"{learning_rate:g}; try {learning_rate / 10:g}), a division by zero or a root of a negative number in a "
         "network of your own, or half precision (use float32)."
     )
-
-
-# Names that are on their way out with the code that calls them.
-check_eps_hat: Callable = eps_hat
-check_pictures: Callable = pictures

@@ -1,14 +1,100 @@
-"""Between pictures in [-1, 1], bytes and files. Nothing here is about diffusion."""
+"""Between pictures in [-1, 1], bytes and picture files. Nothing here is about diffusion."""
+
+import io
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    import numpy as np
+
+# Only these decoders run, whatever a file is called: PIL's others include one that starts a program (PostScript).
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+
 
 def from_bytes(pixels: Tensor) -> Tensor:
-    """uint8, 0 to 255 -> float32 in [-1, 1]."""
-    return pixels.float() / 127.5 - 1
+    """uint8, 0 to 255 -> float32 in [-1, 1]. Needs the memory of the result and no more."""
+    return pixels.to(torch.float32, copy=True).div_(127.5).sub_(1)
 
 
 def to_bytes(pictures: Tensor) -> Tensor:
     """Floats in [-1, 1] -> uint8. Values outside are cut off, as a screen has no more."""
-    return ((pictures.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def to_pixels(pictures: Tensor) -> "np.ndarray":
+    """What a screen shows: (N, 1 or 3, H, W) in [-1, 1] -> (N, H, W, 3) uint8."""
+    if pictures.ndim != 4 or pictures.shape[1] not in (1, 3):
+        raise ValueError(f"pictures must be (N, 1, H, W) or (N, 3, H, W); got shape {tuple(pictures.shape)}")
+    return to_bytes(pictures.cpu()).expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
+
+
+def tile(pictures: Tensor, columns: int = 8, width: int = 400, gap: int = 2) -> "np.ndarray":
+    """One sheet of pictures (N, C, H, W) in [-1, 1], enlarged to about width pixels: (H', W', 3) uint8."""
+    import numpy as np
+
+    pixels = to_pixels(pictures)
+    N, H, W, _ = pixels.shape
+    columns = min(columns, N)
+    scale = max(1, width // (columns * W))
+    H, W = H * scale, W * scale
+    sheet = np.full((math.ceil(N / columns) * (H + gap) - gap, columns * (W + gap) - gap, 3), 255, dtype=np.uint8)
+    for i, picture in enumerate(pixels.repeat(scale, 1).repeat(scale, 2)):
+        top, left = i // columns * (H + gap), i % columns * (W + gap)
+        sheet[top : top + H, left : left + W] = picture
+    return sheet
+
+
+def encode(pixels: "np.ndarray", image_format: str = "PNG") -> bytes:
+    """(H, W, 3) uint8 -> the bytes of a picture file. Formats that lose something lose little."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, image_format, quality=95)
+    return file.getvalue()
+
+
+def write_pictures(pictures: Tensor, path: Path) -> None:
+    """Writes pictures (N, C, H, W) in [-1, 1] as one sheet, in the format that the ending of path names."""
+    from PIL import Image
+
+    Image.fromarray(tile(pictures, width=1000)).save(path)
+
+
+def read_rgb(path: Path) -> Tensor:
+    """A picture file that comes with the course, as it is: uint8 (3, H, W)."""
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        return torch.tensor(np.asarray(picture.convert("RGB"))).permute(2, 0, 1)
+
+
+def read_square(file: Path | BinaryIO, size: int) -> Tensor:
+    """Anybody's picture file, cut square around its centre and resized: uint8 (3, size, size).
+
+    Transparency becomes white, grey becomes RGB, a camera turned sideways is respected, an animation is its first
+    frame. Raises ValueError where it is none of FORMATS or unclear, and from damaged files nearly anything.
+    """
+    import numpy as np
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        opened = Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise ValueError(f"not one of {', '.join(FORMATS)}") from error  # PIL's own message repeats the path
+    with opened:
+        picture = ImageOps.exif_transpose(opened)
+    if picture.mode.startswith("I;16"):  # PIL's convert would clip 16 bits of grey at 255
+        picture = Image.fromarray((np.asarray(picture) / 257).round().astype(np.uint8))
+    elif picture.mode in ("I", "F"):
+        raise ValueError("nothing says which of its 32-bit values is white")
+    if picture.has_transparency_data:
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture.convert("RGBA"))
+    # Flattened first and resized after, so that the colours hidden under transparency do not bleed into the edges.
+    picture = ImageOps.fit(picture.convert("RGB"), (size, size), Image.Resampling.LANCZOS)
+    return torch.tensor(np.asarray(picture)).permute(2, 0, 1)

@@ -2,7 +2,6 @@ import base64
 import importlib.util
 import io
 import json
-import re
 import warnings
 from types import SimpleNamespace
 
@@ -17,10 +16,12 @@ from IPython.core.pylabtools import select_figure_formats
 from IPython.utils.capture import capture_output
 from matplotlib import pyplot as plt
 from matplotlib.font_manager import fontManager
+from torch import nn
 from traitlets.config import Config
 
 from ddpm_core import NoiseSchedule, PromptWarning, TrainingState, UNet, cosine_betas, train
 from ddpm_core.course import display
+from ddpm_core.course.display.style import CHINESE_FONT
 from ddpm_core.data import EmojiDataset, all_scenes, caption_of
 from ddpm_core.support.files import data_folder, shipped_file
 
@@ -56,8 +57,12 @@ def shown(function, *arguments, **options):
     return captured.outputs, result
 
 
+def figures(outputs) -> list:
+    return [output for output in outputs if "image/png" in output.data]
+
+
 def alts(outputs) -> list[str]:
-    return [output.metadata.get("image/png", {}).get("alt") for output in outputs if "image/png" in output.data]
+    return [output.metadata.get("image/png", {}).get("alt") for output in figures(outputs)]
 
 
 def grey_frames(count: int, height: int = 4, width: int = 6) -> list[np.ndarray]:
@@ -68,68 +73,25 @@ def opened(png: bytes | str) -> PIL.Image.Image:
     return PIL.Image.open(io.BytesIO(base64.b64decode(png) if isinstance(png, str) else png))
 
 
-def test_pixels_run_from_0_to_255_and_what_lies_outside_is_cut_off():
-    pictures = torch.tensor([-1.0, 0.0, 1.0, -7.0, 7.0, 0.5]).reshape(1, 1, 2, 3)
-    pixels = display.to_pixels(pictures)
-    assert pixels.dtype == np.uint8 and pixels.shape == (1, 2, 3, 3)
-    assert all((pixels[0, :, :, c] == [[0, 128, 255], [0, 255, 191]]).all() for c in range(3))
+# Pictures and frames
 
 
-def test_colours_keep_their_order():
-    red = torch.tensor([1.0, -1.0, -1.0]).reshape(1, 3, 1, 1)
-    assert display.to_pixels(red).tolist() == [[[[255, 0, 0]]]]
-
-
-def test_pictures_that_carry_a_gradient_can_be_shown():
-    assert display.to_pixels(torch.zeros(1, 1, 1, 1, requires_grad=True)).shape == (1, 1, 1, 3)
-
-
-@pytest.mark.parametrize("shape", [(8, 8), (1, 8, 8), (2, 2, 8, 8), (1, 8, 8, 3)])
-def test_what_is_not_a_batch_of_pictures_is_refused_with_its_shape(shape):
-    with pytest.raises(ValueError, match=re.escape(str(shape))):
-        display.to_pixels(torch.zeros(shape))
-
-
-def test_a_sheet_is_filled_row_by_row_with_white_gaps():
-    pictures = torch.tensor([[-1.0, 1.0], [0.0, 0.0], [1.0, -1.0]]).reshape(3, 1, 1, 2)
-    sheet = display.tile(pictures, columns=2, width=4, gap=1)
-    W = 255
-    expected = [
-        [0, 255, W, 128, 128],
-        [W, W, W, W, W],
-        [255, 0, W, W, W],
-    ]
-    assert sheet.dtype == np.uint8 and sheet.shape == (3, 5, 3)
-    assert all((sheet[:, :, c] == expected).all() for c in range(3))
-
-
-def test_a_sheet_enlarges_pictures_by_a_whole_number_and_never_shrinks_them():
-    picture = torch.tensor([[-1.0, 1.0]]).reshape(1, 1, 1, 2)
-    assert display.tile(picture, width=7)[:, :, 0].tolist() == [[0, 0, 0, 255, 255, 255]] * 3
-    assert display.tile(picture, width=1)[:, :, 0].tolist() == [[0, 255]]
-
-
-@pytest.mark.parametrize("count, columns", [(1, 8), (5, 3), (8, 8)])
-@pytest.mark.parametrize("labels", [{}, {"titles": ["a", "b"], "row_titles": ["one"]}])
-def test_pictures_are_shown_as_one_figure_with_its_title_as_alt_text(count, columns, labels):
-    outputs, _ = shown(display.show_pictures, torch.rand(count, 1, 8, 8), columns=columns, title="Digits", **labels)
-    assert len(outputs) == 1 and alts(outputs) == ["Digits"]
-
-
-def test_pictures_without_a_title_have_an_alt_text_too():
-    outputs, _ = shown(display.show_pictures, torch.rand(3, 3, 8, 8))
-    assert alts(outputs) == ["3 pictures"]
+@pytest.mark.parametrize("count, columns", [(1, 8), (5, 3)])
+@pytest.mark.parametrize("labels", [{}, {"titles": ["a", "b"], "row_titles": ["one"], "title": "Digits"}])
+def test_pictures_are_shown_as_one_figure_with_an_alt_text(count, columns, labels):
+    outputs, _ = shown(display.show_pictures, torch.rand(count, 1, 8, 8), columns=columns, **labels)
+    assert len(outputs) == 1 and alts(outputs) == [labels.get("title") or f"{count} pictures"]
 
 
 def test_each_picture_stands_at_its_place_in_the_figure(monkeypatch):
-    figures = []
-    monkeypatch.setattr(display, "show_figure", lambda figure, alt: figures.append(figure))
+    drawn = []
+    monkeypatch.setattr("ddpm_core.course.display.pictures.show_figure", lambda figure, alt: drawn.append(figure))
     pictures = torch.linspace(-1, 1, 5).reshape(5, 1, 1, 1).expand(5, 1, 2, 2)
     display.show_pictures(pictures, titles=list("abcde"), columns=3)
-    axes = [axis for axis in figures[0].axes if axis.images]
+    axes = [axis for axis in drawn[0].axes if axis.images]
     assert [axis.get_title() for axis in axes] == list("abcde")
     assert [axis.images[0].get_array()[0, 0, 0] for axis in axes] == [0, 64, 128, 191, 255]
-    plt.close(figures[0])
+    plt.close(drawn[0])
 
 
 def test_a_figure_becomes_its_pixels():
@@ -138,36 +100,25 @@ def test_a_figure_becomes_its_pixels():
     assert pixels.shape == (50, 100, 3) and (pixels == [255, 0, 0]).all()
 
 
-def test_frames_are_shown_as_a_strip_and_as_a_widget():
-    outputs, _ = shown(display.show_frames, grey_frames(5), list("abcde"), num_static=3, title="Noise")
-    assert alts(outputs) == ["Noise: a, c, e"]
-    assert [WIDGET in output.data for output in outputs] == [False, True]
+@pytest.mark.parametrize("num_static", [0, 3])
+def test_frames_are_shown_as_a_strip_and_as_a_widget_or_as_a_widget_alone(num_static):
+    outputs, _ = shown(display.show_frames, grey_frames(5), list("abcde"), num_static=num_static, title="Noise")
+    assert alts(outputs) == ["Noise: a, c, e"] * (num_static > 0)
+    assert [WIDGET in output.data for output in outputs] == [False] * (num_static > 0) + [True]
 
 
-def test_moving_the_slider_changes_the_picture_and_its_caption():
-    frames, captions = grey_frames(5), [f"step {i}" for i in range(5)]
+def test_moving_the_slider_changes_the_picture_and_its_caption(monkeypatch):
+    links, frames, captions = [], grey_frames(5), [f"step {i}" for i in range(5)]
+    monkeypatch.setattr("ipywidgets.jslink", lambda source, target: links.append((source, target)))
     _, widget = shown(display.show_frames, frames, captions, start=1)
-    (_, slider, caption), image = widget.children[0].children, widget.children[1]
-    assert (slider.min, slider.max, slider.value) == (0, 4, 1)
+    (play, slider, caption), image = widget.children[0].children, widget.children[1]
+    for control in (play, slider):
+        assert (control.min, control.max, control.value) == (0, 4, 1)
+    assert links == [((play, "value"), (slider, "value"))]  # in the browser, play moves the slider
     for i in (1, 3, 0, 4):
         slider.value = i
         assert caption.value == f"step {i}"
         assert (np.asarray(opened(image.value)) == frames[i]).all()
-
-
-def test_play_moves_the_slider_in_the_browser(monkeypatch):
-    links = []
-    monkeypatch.setattr("ipywidgets.jslink", lambda source, target: links.append((source, target)))
-    _, widget = shown(display.show_frames, grey_frames(3), list("abc"))
-    play, slider, _ = widget.children[0].children
-    assert (play.min, play.max, play.value) == (slider.min, slider.max, slider.value)
-    assert links == [((play, "value"), (slider, "value"))]
-
-
-@pytest.mark.parametrize("captions", [[], ["a"], ["a", "b", "c", "d"]])
-def test_frames_need_as_many_captions(captions):
-    with pytest.raises(ValueError, match=f"{len(captions)} for 3 frames"):
-        display.show_frames(grey_frames(3), captions)
 
 
 def test_a_menu_picks_between_sets_of_frames_and_each_has_its_strip():
@@ -176,46 +127,120 @@ def test_a_menu_picks_between_sets_of_frames_and_each_has_its_strip():
     assert alts(outputs) == ["Two schedules: linear, cosine; a, c"]
     (menu, _, slider, caption), image = widget.children[0].children, widget.children[1]
     assert menu.options == ("linear", "cosine")
-    slider.value = 1
-    menu.value = "cosine"
-    assert (np.asarray(opened(image.value)) == sets["cosine"][1]).all() and caption.value == "b"
-    slider.value = 2
-    assert (np.asarray(opened(image.value)) == sets["cosine"][2]).all() and caption.value == "c"
-    menu.value = "linear"
-    assert (np.asarray(opened(image.value)) == sets["linear"][2]).all() and caption.value == "c"
+    for name, i in (("linear", 1), ("cosine", 1), ("cosine", 2), ("linear", 2)):
+        menu.value, slider.value = name, i
+        assert (np.asarray(opened(image.value)) == sets[name][i]).all() and caption.value == captions[i]
 
 
-def test_every_set_needs_as_many_captions_as_frames():
-    with pytest.raises(ValueError, match="got 3 for 2 frames of 'short'"):
-        display.show_frames({"long": grey_frames(3), "short": grey_frames(2)}, list("abc"))
+@pytest.mark.parametrize(
+    "frames, captions, numbers",
+    [
+        (grey_frames(3), "", "0 for 3 frames"),
+        (grey_frames(3), "abcd", "4 for 3 frames"),
+        ({"long": grey_frames(3), "short": grey_frames(2)}, "abc", "3 for 2 frames of 'short'"),
+    ],
+)
+def test_frames_need_as_many_captions(frames, captions, numbers):
+    with pytest.raises(ValueError, match=numbers):
+        display.show_frames(frames, list(captions))
 
 
-def test_without_a_strip_there_is_only_the_slider():
-    outputs, _ = shown(display.show_frames, grey_frames(3), list("abc"), num_static=0)
-    assert [WIDGET in output.data for output in outputs] == [True]
+def test_an_animation_is_a_png_that_moves_and_rests_on_its_last_frame():
+    frames = [np.full((8, 8, 3), colour, np.uint8) for colour in ([255, 0, 0], [0, 255, 0], [0, 0, 255], [9, 9, 9])]
+    outputs, _ = shown(display.animate, frames, alt="Four colours", seconds=2)
+    assert len(outputs) == 1 and alts(outputs) == ["Four colours"]
+    image = opened(outputs[0].data["image/png"])
+    assert image.format == "PNG" and image.is_animated and image.default_image and image.info["loop"] == 0
+    # A viewer without animation shows the default image, which comes before the frames and is no frame itself.
+    assert image.n_frames == 1 + len(frames) and (np.asarray(image.convert("RGB")) == frames[-1]).all()
+    durations = []
+    for i, frame in enumerate(frames):
+        image.seek(1 + i)
+        durations.append(image.info["duration"])
+        assert (np.asarray(image.convert("RGB")) == frame).all()
+    assert durations[:-1] == [500, 500, 500] and durations[-1] > 1000
 
 
-def test_attention_is_shown_word_by_word_beside_its_picture(monkeypatch):
-    figures = []
-    monkeypatch.setattr(display, "show_figure", lambda figure, alt: figures.append((figure, alt)))
-    maps = torch.rand(2, 3, 2, 4)
-    display.show_attention(torch.zeros(2, 3, 8, 16), maps, ["start", "red", "七"], row_titles=["a", "b"])
-    [(figure, alt)] = figures
+def test_the_source_of_a_class_is_shown_highlighted():
+    outputs, _ = shown(display.show_source, UNet)
+    page = outputs[0].data["text/html"]
+    assert 'class="highlight"' in page and ">UNet<" in page and "x_t (B, in_channels, H, W) floats" in page
+
+
+# Networks
+
+
+def test_attention_is_shown_word_by_word_beside_its_picture():
+    pictures, maps, words = torch.zeros(2, 3, 8, 16), torch.rand(2, 3, 2, 4), ["start", "red", "七"]
+    figure = display.attention_figure(pictures, maps, words, row_titles=["a", "b"])
     axes = figure.axes
-    assert [axis.get_title() for axis in axes[:4]] == ["picture", "start", "red", "七"]
+    assert [axis.get_title() for axis in axes[:4]] == ["picture", *words]
     for row in range(2):
         for word in range(3):
             image = axes[4 * row + 1 + word].images[0]
             assert np.allclose(image.get_array(), maps[row, word]) and image.get_clim() == (0, maps[row].max().item())
         assert axes[4 * row + 3].texts[-1].get_text() == f"0 to\n{maps[row].max():.2f}"
-    assert alt.endswith("start, red, 七")
     plt.close(figure)
+    outputs, _ = shown(display.show_attention, pictures, maps, ["start", "red", "seven"])
+    assert len(outputs) == 1 and alts(outputs)[0].endswith("start, red, seven")
 
 
 @pytest.mark.parametrize("pictures, words", [(1, 3), (2, 2)])
 def test_attention_needs_a_picture_for_each_row_and_a_word_for_each_map(pictures, words):
-    with pytest.raises(ValueError, match=f"need 2 pictures and 3 words; got {pictures} and {words}"):
+    with pytest.raises(ValueError, match=f"2 pictures and 3 words; got {pictures} and {words}"):
         display.show_attention(torch.zeros(pictures, 3, 8, 8), torch.rand(2, 3, 2, 2), ["word"] * words)
+
+
+@pytest.fixture
+def reading_unet() -> UNet:
+    torch.manual_seed(0)
+    unet = UNet(1, (8, 16), context_dim=12, cross_attention_levels=(0, 1))
+    for parameter in unet.parameters():
+        nn.init.normal_(parameter, std=0.2)  # as after some training: nothing is at zero
+    return unet
+
+
+def read(unet: UNet, height: int = 8, width: int = 8) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    x_t, context = torch.randn(2, 1, height, width, generator=generator), torch.randn(2, 5, 12, generator=generator)
+    return unet(x_t, torch.tensor([3, 99]), context, torch.arange(5) >= torch.tensor([[3], [4]]))
+
+
+def test_recorded_maps_are_the_mean_over_the_heads_of_every_block_in_the_order_of_the_network(reading_unet):
+    blocks = [level.cross_attention for level in (*reading_unet.down, reading_unet.middle, *reading_unet.up)]
+    inputs_of = {}
+    for block in blocks:
+        block.register_forward_hook(lambda block, inputs, output: inputs_of.update({block: inputs}))
+    with display.record_attention(reading_unet) as maps:
+        read(reading_unet, 8, 12)
+    assert [tuple(each.shape) for each in maps] == [(2, 5, *size) for size in [(8, 12)] + [(4, 6)] * 3 + [(8, 12)]]
+    for block, recorded in zip(blocks, maps, strict=True):
+        assert torch.equal(recorded, block.attention_weights(*inputs_of[block]).mean(dim=1))
+        assert not recorded.requires_grad
+
+
+def test_recording_changes_no_output_and_ends_with_the_block_or_an_error(reading_unet):
+    before = read(reading_unet)
+    with pytest.raises(KeyboardInterrupt), display.record_attention(reading_unet) as maps:
+        for count in (5, 10):
+            assert torch.equal(read(reading_unet), before) and len(maps) == count
+        raise KeyboardInterrupt
+    assert torch.equal(read(reading_unet), before) and len(maps) == 10
+
+
+def test_nothing_is_recorded_of_a_network_without_text():
+    unet = UNet(1, (8,))
+    with display.record_attention(unet) as maps:
+        unet(torch.zeros(1, 1, 8, 8), torch.tensor([0]))
+    assert maps == []
+
+
+def test_a_u_is_drawn_with_the_shapes_of_its_parts():
+    outputs, _ = shown(display.draw_unet, {"down 0": (8, 4, 4), "middle": (16, 2, 2), "up 0": (8, 4, 4)})
+    assert len(outputs) == 1 and "middle (16, 2, 2)" in alts(outputs)[0]
+
+
+# The prompt box
 
 
 @pytest.fixture
@@ -264,26 +289,7 @@ def test_what_a_prompt_lacks_is_said_in_the_box_and_the_picture_stays(box):
     assert note.value == ""
 
 
-def test_an_animation_is_a_png_that_moves_and_rests_on_its_last_frame():
-    frames = [np.full((8, 8, 3), colour, np.uint8) for colour in ([255, 0, 0], [0, 255, 0], [0, 0, 255], [9, 9, 9])]
-    outputs, _ = shown(display.animate, frames, alt="Four colours", seconds=2)
-    assert len(outputs) == 1 and alts(outputs) == ["Four colours"]
-    image = opened(outputs[0].data["image/png"])
-    assert image.format == "PNG" and image.is_animated and image.default_image and image.info["loop"] == 0
-    # A viewer without animation shows the default image, which comes before the frames and is no frame itself.
-    assert image.n_frames == 1 + len(frames) and (np.asarray(image.convert("RGB")) == frames[-1]).all()
-    durations = []
-    for i, frame in enumerate(frames):
-        image.seek(1 + i)
-        durations.append(image.info["duration"])
-        assert (np.asarray(image.convert("RGB")) == frame).all()
-    assert durations[:-1] == [500, 500, 500] and durations[-1] > 1000
-
-
-def test_the_source_of_a_class_is_shown_highlighted():
-    outputs, _ = shown(display.show_source, UNet)
-    page = outputs[0].data["text/html"]
-    assert 'class="highlight"' in page and ">UNet<" in page and "x_t (B, in_channels, H, W) floats" in page
+# Watching a run
 
 
 def watch(run, state, num_iterations: int, **options) -> tuple[list, str]:
@@ -299,9 +305,8 @@ def watch(run, state, num_iterations: int, **options) -> tuple[list, str]:
 class Run:
     """A small training run to be watched, and the iterations that a preview was asked for."""
 
-    def __init__(self, num_iterations: int = 4, stop_at: int | None = None):
-        self.state = TrainingState(UNet(1, (8,)))
-        self.num_iterations, self.stop_at = num_iterations, stop_at
+    def __init__(self, stop_at: int | None = None):
+        self.state, self.stop_at = TrainingState(UNet(1, (8,))), stop_at
         self.previewed: list[int] = []
 
     def preview(self, state: TrainingState) -> torch.Tensor:
@@ -312,61 +317,34 @@ class Run:
         return torch.zeros(3, 1, 8, 8)
 
     def watch(self, **options) -> tuple[list, str]:
-        """Watches the run to its end, from where it is."""
-        pictures, schedule = -torch.ones(8, 1, 8, 8), NoiseSchedule(cosine_betas(10))
-        run = train(self.state, schedule, pictures, self.num_iterations, 4)
-        return watch(run, self.state, self.num_iterations, **options)
+        """Watches the run to the end of its 4 iterations, from where it is."""
+        run = train(self.state, NoiseSchedule(cosine_betas(10)), -torch.ones(8, 1, 8, 8), 4, 4)
+        return watch(run, self.state, 4, **({"preview": self.preview, "num_previews": 2} | options))
 
 
-@pytest.fixture(scope="module")
-def watched(shell) -> tuple[Run, list, str]:
-    """A run that was watched to its end with previews: the run, what was displayed, and what was printed."""
+def bars(outputs) -> list[str]:
+    return [output.data["text/html"] for output in outputs if "<progress" in output.data.get("text/html", "")]
+
+
+def test_watching_trains_to_the_end_in_two_places_that_it_updates_and_prints_nothing():
     run = Run()
-    return run, *run.watch(preview=run.preview, num_previews=2)
-
-
-def test_watching_trains_to_the_end_and_prints_nothing(watched):
-    run, _, text = watched
+    outputs, text = run.watch()
     assert run.state.iteration == 4 and text == ""
-
-
-def test_watching_shows_the_progress_up_to_the_last_iteration(watched):
-    run, outputs, _ = watched
-    bars = [output.data["text/html"] for output in outputs if "<progress" in output.data.get("text/html", "")]
-    assert "value='4' max='4'" in bars[-1] and "iteration 4 of 4" in bars[-1]
-    assert f"loss {run.state.losses[-1]:.3f}" in bars[-1]
-
-
-def test_watching_opens_two_places_and_then_only_updates_them(watched):
-    _, outputs, _ = watched
+    assert "value='4' max='4'" in bars(outputs)[-1] and f"loss {run.state.losses[-1]:.3f}" in bars(outputs)[-1]
     assert [output.update for output in outputs] == [False, False] + [True] * (len(outputs) - 2)
-
-
-def test_every_figure_of_a_watched_run_has_an_alt_text(watched):
-    _, outputs, _ = watched
     assert len(alts(outputs)) == 2 and all(alts(outputs))
+    assert json.dumps([[output.data, output.metadata] for output in outputs])  # it can be stored in a notebook
 
 
-def test_all_that_a_watched_run_shows_can_be_stored_in_a_notebook(watched):
-    _, outputs, _ = watched
-    assert json.dumps([[output.data, output.metadata] for output in outputs])
-
-
-@pytest.mark.parametrize("num_previews, expected", [(1, [4]), (2, [2, 4]), (20, [1, 2, 4])])
+@pytest.mark.parametrize("num_previews, expected", [(1, [4]), (20, [1, 2, 4])])
 def test_previews_come_at_the_end_halfway_a_quarter_of_the_way_and_so_on(num_previews, expected):
     run = Run()
-    outputs, _ = run.watch(preview=run.preview, num_previews=num_previews)
-    assert run.previewed == expected and len(alts(outputs)) == len(expected)
-
-
-def test_without_a_preview_the_loss_curve_is_shown():
-    outputs, _ = Run().watch(num_previews=1)
-    assert len(alts(outputs)) == 1
+    outputs, _ = run.watch(num_previews=num_previews)
+    assert run.previewed == expected and len(figures(outputs)) == len(expected)
 
 
 def test_between_previews_the_curve_is_drawn_at_most_every_ten_seconds_and_the_bar_moves_all_the_time(monkeypatch):
-    seconds = 0
-    run = Run()
+    seconds, run = 0, Run()
 
     def one_iteration_a_second():
         nonlocal seconds
@@ -375,30 +353,31 @@ def test_between_previews_the_curve_is_drawn_at_most_every_ten_seconds_and_the_b
             run.state.losses.append(1.0)
             yield run.state
 
-    drawn_at = []
-    monkeypatch.setattr(display, "time", SimpleNamespace(perf_counter=lambda: seconds))
-    monkeypatch.setattr(display, "_training_figure", lambda *_: drawn_at.append(seconds))
+    monkeypatch.setattr("ddpm_core.course.display.live.time", SimpleNamespace(perf_counter=lambda: seconds))
     outputs, _ = watch(one_iteration_a_second(), run.state, 40, preview=run.preview, num_previews=2)
+    drawn_at = [len(bars(outputs[:i])) for i, output in enumerate(outputs) if "image/png" in output.data]
     assert drawn_at == [11, 20, 31, 40]  # 20 and 40 are the previews
-    assert sum("<progress" in output.data.get("text/html", "") for output in outputs) == 40
+    assert len(bars(outputs)) == 40
 
 
 def test_stopping_keeps_the_state_says_where_it_is_and_the_next_call_goes_on():
     run = Run(stop_at=2)
-    _, text = run.watch(preview=run.preview, num_previews=2)
+    _, text = run.watch()
     assert run.state.iteration == 2 and len(run.state.losses) == 2
-    assert text.strip() == "Stopped at iteration 2. Nothing is lost: run this cell again and it goes on."
-    _, text = run.watch(preview=run.preview, num_previews=2)
+    assert "iteration 2" in text and "run this cell again" in text
+    _, text = run.watch()
     assert run.state.iteration == 4 and text == ""
     assert run.previewed == [3, 4]  # the one that was interrupted is made up for at once
 
 
 def test_a_run_that_goes_on_shows_the_pictures_from_before_it_stopped():
     run = Run(stop_at=4)
-    for _ in range(2):
-        run.watch(preview=run.preview, num_previews=20)
+    run.watch(num_previews=20)
+    outputs, _ = run.watch(num_previews=20)
     assert run.previewed == [1, 2]  # nothing was left to do after iteration 4
-    assert list(display._previews[run.state]) == [1, 2]
+    without_pictures, _ = Run().watch(preview=None)
+    widths = [opened(figures(each)[0].data["image/png"]).width for each in (outputs, without_pictures)]
+    assert widths[0] > 1.5 * widths[1]
 
 
 def test_stopping_before_the_first_iteration_is_peaceful_too():
@@ -407,15 +386,14 @@ def test_stopping_before_the_first_iteration_is_peaceful_too():
         yield
 
     _, text = watch(interrupted(), Run().state, 5)
-    assert "Stopped at iteration 0" in text
+    assert "iteration 0" in text
 
 
-def test_watching_a_finished_run_says_that_it_is_done():
+def test_watching_a_finished_run_says_that_it_is_done_and_draws_the_figure_again():
     run = Run()
-    run.watch(preview=run.preview, num_previews=2)
-    outputs, text = run.watch(preview=run.preview, num_previews=2)
-    assert "has done its 4 iterations" in text and run.previewed == [2, 4]
-    assert len(alts(outputs)) == 1  # the figure is drawn again
+    run.watch()
+    outputs, text = run.watch()
+    assert "has done its 4 iterations" in text and run.previewed == [2, 4] and len(figures(outputs)) == 1
 
 
 def test_another_error_in_a_watched_run_is_not_swallowed():
@@ -426,10 +404,13 @@ def test_another_error_in_a_watched_run_is_not_swallowed():
         Run().watch(preview=broken)
 
 
+# Style and font
+
+
 def test_the_course_style_uses_the_colours_that_colour_blind_readers_can_tell_apart():
     with matplotlib.rc_context():
         display.use_course_style()
-        assert plt.rcParams["axes.prop_cycle"].by_key()["color"][:3] == [display.BLUE, display.ORANGE, display.GREEN]
+        assert plt.rcParams["axes.prop_cycle"].by_key()["color"][:2] == [display.BLUE, display.ORANGE]
 
 
 FONT_FILE = "NotoSansSC-subset.otf"
@@ -439,7 +420,7 @@ OF_ITS_LENGTH = ("红色的七", "蓝色的八")  # captions that nobody could t
 @pytest.fixture
 def without_font(monkeypatch):
     """matplotlib as it starts, not knowing the course's font; its look comes back afterwards."""
-    monkeypatch.setattr(fontManager, "ttflist", [e for e in fontManager.ttflist if e.name != display.CHINESE_FONT])
+    monkeypatch.setattr(fontManager, "ttflist", [e for e in fontManager.ttflist if e.name != CHINESE_FONT])
     with matplotlib.rc_context():
         yield
 
@@ -490,7 +471,7 @@ def test_the_font_does_not_change_english_titles(without_font):
 def test_the_font_is_made_known_once(without_font):
     for _ in range(3):
         display.use_course_style()
-    weights = [entry.weight for entry in fontManager.ttflist if entry.name == display.CHINESE_FONT]
+    weights = [entry.weight for entry in fontManager.ttflist if entry.name == CHINESE_FONT]
     assert weights == [400, 700]
 
 
@@ -505,7 +486,7 @@ def test_the_font_has_every_character_of_the_chinese_captions(font):
 
 def test_the_font_is_small_and_comes_with_its_licence(font):
     assert shipped_file(FONT_FILE).stat().st_size < 350_000
-    assert font["name"].getDebugName(1) == display.CHINESE_FONT
+    assert font["name"].getDebugName(1) == CHINESE_FONT
     licence = shipped_file("OFL.txt").read_text(encoding="utf-8")
     assert licence.startswith(f"Copyright {font['name'].getDebugName(0)}\n")
     assert "SIL OPEN FONT LICENSE Version 1.1" in licence and "Reserved Font Name" in licence

@@ -239,7 +239,7 @@ def test_a_model_that_does_not_load_is_to_be_fetched_again(machine, monkeypatch)
 
 
 def test_a_figure_whose_letters_are_missing_is_found_out(monkeypatch):
-    monkeypatch.setattr("ddpm_core.course.display._chinese_fonts", lambda: [])
+    monkeypatch.setattr("ddpm_core.course.display.style._chinese_fonts", lambda: [])
     with pytest.raises(UserWarning, match="Glyph"):
         doctor._draw_figure()
 

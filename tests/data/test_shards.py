@@ -17,7 +17,8 @@ import webdataset
 
 from ddpm_core.data import DataUnavailable, EmojiDataset, load_captioned_folder
 from ddpm_core.data import shards as module
-from ddpm_core.data.shards import PictureTextShards, write_shards
+from ddpm_core.data.shard_files import PICTURES, write_shards
+from ddpm_core.data.shards import PictureTextShards
 
 N = 96
 slow = pytest.mark.slow
@@ -350,8 +351,8 @@ def test_known_shards_are_passed_over_without_decoding_and_nearly_without_readin
 
 def test_known_epochs_are_passed_over_by_counting(packed, monkeypatch):
     take(20, PictureTextShards(packed, 32, 5))
-    places, counted = module._Shard.places, []
-    monkeypatch.setattr(module._Shard, "places", lambda self: (counted.append(self.path), places(self))[1])
+    places, counted = module.Shard.places, []
+    monkeypatch.setattr(module.Shard, "places", lambda self: (counted.append(self.path), places(self))[1])
     take(1, PictureTextShards(packed, 32, 5, shuffle_buffer=1), 17 + 20 * N)  # 17 is in an epoch, 20 N are whole ones
     assert len(counted) == 5
 
@@ -404,7 +405,7 @@ def test_a_folder_that_cannot_be_written_costs_decoding_and_nothing_else(spoilt,
     def read_only(path):
         raise PermissionError(f"{path}: read-only file system")
 
-    monkeypatch.setattr(module, "atomic_write", read_only)
+    monkeypatch.setattr("ddpm_core.data.one_shard.atomic_write", read_only)
     assert equal(take(10, PictureTextShards(spoilt, 8, 5), 10), expected[10:])
     assert not list(spoilt.glob("*.json*"))
 
@@ -578,7 +579,7 @@ def test_pictures_are_those_that_a_folder_gives(tmp_path):
     modes = [("RGBA", "png"), ("LA", "png"), ("P", "png"), ("RGB", "webp"), ("CMYK", "jpg"), ("L", "jpeg")]
     sizes = itertools.cycle([(30, 17), (17, 30), (5, 3)])
     for i, ((mode, ending), size) in enumerate(zip(modes, sizes, strict=False)):
-        (tmp_path / f"{i}.{ending}").write_bytes(encoded(ramp(mode, size), module.PICTURES[ending]))
+        (tmp_path / f"{i}.{ending}").write_bytes(encoded(ramp(mode, size), PICTURES[ending]))
         (tmp_path / f"{i}.txt").write_text(str(i))
     expected = load_captioned_folder(tmp_path, 16, progress=False)
     files = {path.name: path.read_bytes() for path in sorted(tmp_path.iterdir())}

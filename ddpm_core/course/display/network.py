@@ -1,0 +1,102 @@
+"""Looking at a network: its shapes drawn as a U, and which word each place of the picture looks at."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from ddpm_core.blocks import CrossAttentionBlock
+from ddpm_core.course.display.style import BLUE, GREY, ORANGE, SKY, label_columns, label_rows, show_figure
+from ddpm_core.support.pixels import to_pixels
+
+
+def draw_unet(shapes: dict[str, tuple[int, int, int]]) -> None:
+    """Draws what the parts of a U-Net return: boxes as tall as the picture and as wide as its channels.
+
+    shapes: "down 0", "down 1", ..., "middle", ..., "up 1", "up 0" -> (C, H, W), in the order of the work.
+    Grey arrows are the way through the network, dashed ones the skip connections.
+    """
+    levels = [int(name.split()[-1]) if name != "middle" else len(shapes) // 2 for name in shapes]
+    most_channels, tallest = (max(shape[axis] for shape in shapes.values()) for axis in (0, 1))
+    figure, axis = plt.subplots(figsize=(1.3 * len(shapes), 1.1 * (len(shapes) // 2 + 1)))
+    right_edges: dict[int, float] = {}  # of the boxes drawn so far, by level
+    before = None  # where the way through the network has come to
+    for x, ((name, (C, H, W)), level) in enumerate(zip(shapes.items(), levels, strict=True)):
+        width, height = 0.15 + 0.5 * C / most_channels, 0.12 + 0.6 * H / tallest
+        axis.add_patch(plt.Rectangle((x - width / 2, -level - height / 2), width, height, color=SKY, ec=BLUE))
+        axis.text(x, -level - height / 2 - 0.06, f"{name}\n{C} x {H} x {W}", ha="center", va="top", fontsize=8)
+        here = (x - width / 2, -level)
+        if level in right_edges:
+            skip = dict(arrowstyle="->", color=ORANGE, linestyle="--", linewidth=1.5)
+            axis.annotate("", xy=here, xytext=(right_edges[level], -level), arrowprops=skip)
+        if before is not None:
+            axis.annotate("", xy=here, xytext=before, arrowprops=dict(arrowstyle="->", color=GREY))
+        right_edges[level] = x + width / 2
+        before = (right_edges[level], -level)
+    axis.set(xlim=(-0.7, len(shapes) - 0.3), ylim=(-max(levels) - 0.8, 0.6), title="The U: channels x height x width")
+    axis.set_axis_off()
+    show_figure(figure, alt=f"U-Net: {', '.join(f'{name} {shape}' for name, shape in shapes.items())}")
+
+
+@contextmanager
+def record_attention(model: nn.Module) -> Iterator[list[Tensor]]:
+    """A list that grows, inside the with block, whenever one of model's cross-attention blocks runs.
+
+    Each entry: how much each pixel looks at each token, the mean over the heads, (B, L, H, W) at the block's own size.
+    Outside the with block nothing is recorded and nothing is slower.
+    """
+    maps: list[Tensor] = []
+
+    def record(block: CrossAttentionBlock, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        with torch.no_grad():
+            maps.append(block.attention_weights(*inputs).mean(dim=1))
+
+    blocks = [module for module in model.modules() if isinstance(module, CrossAttentionBlock)]
+    hooks = [block.register_forward_hook(record) for block in blocks]
+    try:
+        yield maps
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def show_attention(
+    pictures: Tensor, maps: Tensor, words: Sequence[str], row_titles: Sequence[str] = (), size: float = 1.15
+) -> None:
+    """Shows attention_figure: rows of a picture and, beside it, how much each place looks at each word."""
+    figure = attention_figure(pictures, maps, words, row_titles, size)
+    show_figure(figure, alt=f"How much each place of the picture looks at the words {', '.join(words)}")
+
+
+def attention_figure(
+    pictures: Tensor,
+    maps: Tensor,
+    words: Sequence[str],
+    row_titles: Sequence[str] = (),
+    size: float = 1.15,  # inches, the width of a picture
+) -> Figure:
+    """Rows of a picture and, beside it, how much each place looks at each word: bright is much.
+
+    pictures: (N, C, H, W) in [-1, 1]; maps: (N, L, h, w), as record_attention's, L words. Each row has its own scale,
+    from 0 to the number at its end.
+    """
+    N, L, h, w = maps.shape
+    if len(pictures) != N or len(words) != L:
+        raise ValueError(
+            f"maps of shape {tuple(maps.shape)} need {N} pictures and {L} words; got {len(pictures)} and {len(words)}"
+        )
+    width = size * pictures.shape[3] / pictures.shape[2] / 2 + 0.4
+    figure, axes = plt.subplots(N, L + 1, figsize=(width * (L + 1) + 0.4, width * h / w * N + 0.5), squeeze=False)
+    for row, picture, row_maps in zip(axes, to_pixels(pictures), maps.numpy(), strict=True):
+        row[0].imshow(picture, interpolation="nearest")
+        for axis, word_map in zip(row[1:], row_maps, strict=True):
+            axis.imshow(word_map, cmap="viridis", vmin=0, vmax=row_maps.max(), interpolation="nearest")
+        row[-1].text(1.06, 0.5, f"0 to\n{row_maps.max():.2f}", transform=row[-1].transAxes, va="center", fontsize=8)
+        for axis in row:
+            axis.set_axis_off()
+    label_columns(axes[0], ["picture", *words])
+    label_rows(axes[:, 0], row_titles)
+    return figure

@@ -1,0 +1,90 @@
+"""How the figures of the course look and how they are shown, with a text for readers who cannot see them."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from IPython.display import display
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
+from matplotlib.ticker import LogLocator
+
+from ddpm_core.support.files import shipped_file
+
+# Colours that colour-blind readers can tell apart (Okabe & Ito 2008), in the order the figures use them.
+BLUE, ORANGE, GREEN, PURPLE, SKY, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#767676"
+CHINESE_FONT = "Noto Sans SC Subset"  # what NotoSansSC-subset.otf calls itself; matplotlib's own has no Chinese
+
+
+def use_course_style() -> None:
+    """Sets matplotlib's look for the notebooks: colours, sizes, light grid, and a font for Chinese captions."""
+    plt.rcParams.update(
+        {
+            "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, PURPLE, SKY, GREY]),
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "axes.titlesize": 11,
+            "axes.titleweight": "bold",
+            "axes.labelsize": 10,
+            "grid.color": "#e6e6e6",
+            "grid.linewidth": 0.8,
+            "legend.frameon": False,
+            "figure.dpi": 100,
+            "figure.constrained_layout.use": True,
+            "font.family": ["DejaVu Sans", *_chinese_fonts()],  # the second draws what the first does not have
+            "font.size": 10,
+            "lines.linewidth": 2,
+        }
+    )
+
+
+def _chinese_fonts() -> list[str]:
+    """CHINESE_FONT, made known to matplotlib; empty where its file is missing or damaged: Chinese becomes boxes."""
+    if CHINESE_FONT not in fontManager.get_font_names():
+        try:
+            fontManager.addfont(shipped_file("NotoSansSC-subset.otf"))
+        except (OSError, RuntimeError):
+            return []
+        # Titles are bold. The font is not, and matplotlib would say so under every figure, unless it passes for bold.
+        regular = next(entry for entry in fontManager.ttflist if entry.name == CHINESE_FONT)
+        fontManager.ttflist.append(dataclasses.replace(regular, weight=700))
+    return [CHINESE_FONT]
+
+
+def write_out_numbers(*axes: Axis) -> None:
+    """On logarithmic axes of a plot: 200 instead of 2 x 10^2."""
+    for axis in axes:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
+
+
+def label_columns(axes: Sequence[Axes], texts: Sequence[str]) -> None:
+    """A text above each picture, as far as there are texts."""
+    for axis, text in zip(axes, texts, strict=False):
+        axis.set_title(text, fontsize=9, fontweight="normal")
+
+
+def label_rows(axes: Sequence[Axes], texts: Sequence[str], gap: float = 0.12) -> None:
+    """A text to the left of each picture, as far as there are texts; the gap is a share of the picture's width."""
+    for axis, text in zip(axes, texts, strict=False):
+        axis.text(-gap, 0.5, text, transform=axis.transAxes, ha="right", va="center", fontsize=9)
+
+
+def show_figure(figure: Figure, alt: str) -> None:
+    """Displays a matplotlib figure with a text for readers who cannot see it."""
+    display(figure, metadata={"image/png": {"alt": alt}})
+    plt.close(figure)
+
+
+def figure_to_pixels(figure: Figure) -> np.ndarray:
+    """Draws and closes a matplotlib figure: (H, W, 3) uint8."""
+    figure.canvas.draw()
+    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+    plt.close(figure)
+    return pixels

@@ -1,0 +1,72 @@
+"""Judging coloured digits and digit scenes: does a picture show the digits and colours that were asked for?"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ddpm_core.data.digit_scenes import COLOURS, Scene, caption_of
+from ddpm_core.judging.digits import DigitReader
+from ddpm_core.schedule import NoiseSchedule
+from ddpm_core.support import guards
+from ddpm_core.text_to_image import TextToImage, generate
+
+
+def judge_scenes(pictures: Tensor, scenes: Sequence[Scene], reader: DigitReader) -> tuple[Tensor, Tensor]:
+    """Does each picture (N, 3, 8, 8 or 16) in [-1, 1] show its scene? Digits right, colours right: bool, (N,) each.
+
+    Each half is judged by itself: its digit by the reader, from the brightest channel; its colour by the mean colour
+    of the ink, whose proportions of red, green and blue must be nearest to those of the colour asked for. All of a
+    picture's digits must be right.
+    """
+    guards.pictures(pictures)
+    num_digits = pictures.shape[3] // 8
+    fits = len(scenes) == len(pictures) and all(len(scene) == num_digits for scene in scenes)
+    if pictures.shape[1:] not in ((3, 8, 8), (3, 8, 16)) or not fits:
+        raise ValueError(
+            f"pictures must be (N, 3, 8, 8) or (N, 3, 8, 16), one for each of the {len(scenes)} scenes and as wide as "
+            f"its digits; got {tuple(pictures.shape)}"
+        )
+    digits_right = torch.ones(len(pictures), dtype=torch.bool)
+    for side, half in enumerate(_halves(pictures)):
+        ink = half.amax(dim=1, keepdim=True)
+        ink = ink / ink.amax(dim=(2, 3), keepdim=True).clamp(min=1e-6)  # a digit in a dark colour is no fainter
+        digits = torch.tensor([scene[side][0] for scene in scenes])
+        digits_right &= reader.probabilities(ink * 2 - 1).argmax(dim=1) == digits
+    asked = [tuple(colour for _, colour in scene) for scene in scenes]
+    colours_right = torch.tensor([seen == colours for seen, colours in zip(ink_colours(pictures), asked, strict=True)])
+    return digits_right, colours_right
+
+
+def ink_colours(pictures: Tensor) -> list[tuple[str, ...]]:
+    """The colour of each digit in each picture (N, 3, 8, 8 or 16): the one whose proportions the mean is nearest to."""
+    names = list(COLOURS)
+    proportions = F.normalize(torch.tensor([COLOURS[name] for name in names]), dim=1)
+    means = [half.mean(dim=(2, 3)) for half in _halves(pictures)]
+    nearest = [torch.cdist(F.normalize(mean, dim=1), proportions).argmin(dim=1).tolist() for mean in means]
+    return [tuple(names[i] for i in sides) for sides in zip(*nearest, strict=True)]
+
+
+def _halves(pictures: Tensor) -> tuple[Tensor, ...]:
+    """The ink of each digit from left to right, (N, 3, 8, 8) in [0, 1]."""
+    return ((pictures.cpu() + 1) / 2).split(8, dim=3)
+
+
+def scene_agreement(
+    model: TextToImage,
+    schedule: NoiseSchedule,
+    scenes: Sequence[Scene],
+    language: str,
+    reader: DigitReader,
+    guidance_scale: float = 3.0,
+    num_steps: int | None = None,
+    seed: int = 0,
+) -> Tensor:
+    """Asks a model for scenes in a language, the wordings in turn: does each picture show its scene? bool, (N,)."""
+    prompts = [caption_of(scene, language, wording=i % 4) for i, scene in enumerate(scenes)]
+    shape = (3, 8, 8 * len(scenes[0]))
+    for x_t in generate(model, schedule, prompts, shape, guidance_scale, num_steps=num_steps, seed=seed):  # noqa: B007
+        pass
+    digits_right, colours_right = judge_scenes(x_t, scenes, reader)
+    return digits_right & colours_right
