@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ddpm_core.schedule import NoiseSchedule
 from ddpm_core.support import guards
 from ddpm_core.support.files import shipped_file
 from ddpm_core.support.registry import REGISTERED, build, description, difference
-from ddpm_core.support.tensor_file import CheckpointError, read_tensors, write_tensors
+from ddpm_core.support.tensor_file import CheckpointError, flat, nested, read_tensors, write_tensors
 from ddpm_core.training_state import TrainingState
 
 FORMAT, OLDER_FORMAT = "ddpm_core 3", "ddpm_core 2"
@@ -57,7 +57,7 @@ def save_checkpoint(
         saved = dict(ema_model=saved["ema_model"])
     network = json.dumps(description(model), ensure_ascii=False)
     metadata = {"format": FORMAT, "network": network, "notes": json.dumps(notes or {}, sort_keys=True)}
-    write_tensors(Path(path), _flat(saved) | {"betas": schedule.betas}, metadata, before_replacing)
+    write_tensors(Path(path), flat(saved) | {"betas": schedule.betas}, metadata, before_replacing)
 
 
 def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
@@ -67,7 +67,7 @@ def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> Che
         model = build(**_network(metadata))
         notes = json.loads(metadata["notes"])
         schedule = NoiseSchedule(tensors.pop("betas"))
-        training = _nested(tensors)
+        training = nested(tensors)
         model.load_state_dict(training["ema_model"])
         if "generator" in training:
             training["losses"] = training["losses"].tolist()
@@ -106,32 +106,6 @@ def shipped_checkpoint(name: str) -> Path:
     if name not in SHIPPED:
         raise ValueError(f"the course comes with the checkpoints {' and '.join(SHIPPED)}; got {name!r}")
     return shipped_file(f"{name}.safetensors")
-
-
-def _flat(parts: dict, prefix: str = "") -> dict[str, Tensor]:
-    """A state_dict's tensors and numbers by names such as "model.stem.bias" and "optimizer.0.exp_avg"."""
-    flat = {}
-    for name, value in parts.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = torch.as_tensor(value)
-    return flat
-
-
-def _nested(tensors: dict[str, Tensor]) -> dict:
-    """Back again: weights by their names, the optimizer's moments by the number of their weight."""
-    parts: dict = {}
-    for name, tensor in tensors.items():
-        part, _, rest = name.partition(".")
-        if not rest:
-            parts[part] = tensor
-        elif part == "optimizer":
-            number, _, moment = rest.partition(".")
-            parts.setdefault(part, {}).setdefault(int(number), {})[moment] = tensor
-        else:
-            parts.setdefault(part, {})[rest] = tensor
-    return parts
 
 
 def _network(metadata: dict[str, str]) -> dict:

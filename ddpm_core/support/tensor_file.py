@@ -68,3 +68,29 @@ def checksum(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
         sha256.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
         sha256.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return sha256.hexdigest()
+
+
+def flat(parts: dict, prefix: str = "") -> dict[str, Tensor]:
+    """A state_dict's tensors and numbers by names such as "model.stem.bias" and "optimizer.0.exp_avg"."""
+    flat = {}
+    for name, value in parts.items():
+        if isinstance(value, dict):
+            flat |= flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = torch.as_tensor(value)
+    return flat
+
+
+def nested(tensors: dict[str, Tensor]) -> dict:
+    """Back again: weights by their names, the optimizer's moments by the number of their weight."""
+    parts: dict = {}
+    for name, tensor in tensors.items():
+        part, _, rest = name.partition(".")
+        if not rest:
+            parts[part] = tensor
+        elif part == "optimizer":
+            number, _, moment = rest.partition(".")
+            parts.setdefault(part, {}).setdefault(int(number), {})[moment] = tensor
+        else:
+            parts.setdefault(part, {})[rest] = tensor
+    return parts
