@@ -12,15 +12,13 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Any value
-# ---------------------------------------------------------------------------------------------------------------------
+# ---- Any value -------------------------------------------------------------------------------------------------------
 
 
 def describe(value: object) -> str:
     """What an argument looks like: 'float32 tensor of shape (3, 4)' or '0.5 (float)'."""
     kind = "tensor" if isinstance(value, Tensor) else type(value).__name__
-    if hasattr(value, "shape") and hasattr(value, "dtype"):  # NumPy's arrays too
+    if isinstance(value, Tensor) or (hasattr(value, "dtype") and getattr(value, "shape", ())):  # NumPy's arrays too
         return f"{str(value.dtype).removeprefix('torch.')} {kind} of shape {tuple(value.shape)}"
     text = reprlib.repr(value)  # which cuts long lists, but not lists of lists
     if "\n" in text:  # a whole network, say
@@ -77,9 +75,7 @@ def text(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a string; got {describe(value)}")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Tensors
-# ---------------------------------------------------------------------------------------------------------------------
+# ---- Tensors ---------------------------------------------------------------------------------------------------------
 
 
 def floats(**two: object) -> None:
@@ -176,9 +172,7 @@ def one_condition_each(x_t: Tensor, cond: Tensor) -> None:
         raise ValueError(f"there are {len(cond)} conditions for {len(x_t)} pictures; there must be one for each")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Networks
-# ---------------------------------------------------------------------------------------------------------------------
+# ---- Networks --------------------------------------------------------------------------------------------------------
 
 
 def eps_model(eps_model: object) -> None:
@@ -251,9 +245,7 @@ def unet_input(x_t: object, t: object, context: object, padding: object, config:
             raise ValueError(f"padding must be bool, {tuple(context.shape[:2])}; got {describe(padding)}")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Text
-# ---------------------------------------------------------------------------------------------------------------------
+# ---- Text ------------------------------------------------------------------------------------------------------------
 
 
 def vocabulary(words: Sequence) -> None:
@@ -302,9 +294,7 @@ def prompts(prompts: object, shape: object, guidance_scale: object) -> None:
     number("guidance_scale", guidance_scale, least=0)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Training
-# ---------------------------------------------------------------------------------------------------------------------
+# ---- Training --------------------------------------------------------------------------------------------------------
 
 
 def fitting(
