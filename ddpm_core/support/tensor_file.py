@@ -72,13 +72,13 @@ def checksum(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
 
 def flat(parts: dict, prefix: str = "") -> dict[str, Tensor]:
     """A state_dict's tensors and numbers by names such as "model.stem.bias" and "optimizer.0.exp_avg"."""
-    flat = {}
+    tensors = {}
     for name, value in parts.items():
         if isinstance(value, dict):
-            flat |= flat(value, f"{prefix}{name}.")
+            tensors |= flat(value, f"{prefix}{name}.")
         else:
-            flat[f"{prefix}{name}"] = torch.as_tensor(value)
-    return flat
+            tensors[f"{prefix}{name}"] = torch.as_tensor(value)
+    return tensors
 
 
 def nested(tensors: dict[str, Tensor]) -> dict:
