@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import common
 import pytest
 import torch
 import torch.nn.functional as F
@@ -18,9 +19,6 @@ FOLDER = Path(__file__).parent / "benchmarks"
 SLOW = ["training_speed", "scaling"]  # even in quick mode
 HELPERS = {"common", "peers", "summary"}
 BENCHMARKS = sorted(path for path in FOLDER.glob("*.py") if path.stem not in HELPERS)
-sys.path.insert(0, str(FOLDER))  # where they find one another when they run as scripts
-
-import common  # noqa: E402
 
 
 @pytest.fixture(scope="module")
