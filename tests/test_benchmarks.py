@@ -7,7 +7,9 @@ import sys
 import time
 from pathlib import Path
 
+import common
 import pytest
+import summary
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -18,9 +20,6 @@ FOLDER = Path(__file__).parent / "benchmarks"
 SLOW = ["training_speed", "scaling"]  # even in quick mode
 HELPERS = {"common", "peers", "summary"}
 BENCHMARKS = sorted(path for path in FOLDER.glob("*.py") if path.stem not in HELPERS)
-sys.path.insert(0, str(FOLDER))  # where they find one another when they run as scripts
-
-import common  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +46,7 @@ def test_a_quick_run_writes_its_results_and_the_summary_reads_them(name, tmp_pat
     assert result["name"] == name and result["quick"] and result["machine"]["torch"] == torch.__version__
     assert len(result["rows"]) >= 1 and any(isinstance(value, float) for value in result["rows"][0].values())
     assert result["title"] in capsys.readouterr().out
-    importlib.import_module("summary").main(["--out", str(tmp_path)])
+    summary.main(["--out", str(tmp_path)])
     page = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "numbers mean nothing" in page and all(column in page for column in result["rows"][0])
     assert (f"]({name}.png)" in page) == (tmp_path / f"{name}.png").is_file() == (name == "scaling")
@@ -57,7 +56,7 @@ def test_the_summary_begins_with_the_targets(tmp_path, capsys):
     options = common.parse("", ["--out", str(tmp_path)])
     targets = [common.target("speed of the one", 3.0, at_least=2), common.target("memory", None, at_most=1)]
     common.report("one", "The one", [dict(speed=3.0)], targets, options=options)
-    importlib.import_module("summary").main(["--out", str(tmp_path)])
+    summary.main(["--out", str(tmp_path)])
     lines = (tmp_path / "README.md").read_text(encoding="utf-8").splitlines()
     words = [[word.strip() for word in line.split("|")[1:-1]] for line in lines if line.startswith("| one")]
     assert words == [

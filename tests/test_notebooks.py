@@ -3,7 +3,6 @@
 import ast
 import base64
 import copy
-import importlib.util
 import inspect
 import io
 import re
@@ -16,6 +15,7 @@ import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
 import ddpm_core
+import notebooks
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 PATHS = sorted(FOLDER.glob("[0-9]*.ipynb"))
@@ -61,15 +61,6 @@ def notebook(request) -> Notebook:
     return Notebook(request.param)
 
 
-@pytest.fixture(scope="module")
-def script():
-    """The module behind make notebooks."""
-    spec = importlib.util.spec_from_file_location("course_notebooks", FOLDER.parent / "tools" / "notebooks.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def defined_names(source: str) -> set[str]:
     """The names that a cell gives a meaning to in the notebook: not those inside functions, classes, comprehensions."""
     names = set()
@@ -92,9 +83,8 @@ def defined_names(source: str) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize(
-    "source, names",
-    [
+def test_names_are_found_where_a_cell_defines_them():
+    for source, names in [
         ("a = b.c = 1; d[0] = a; e: int = 2; f += 1", {"a", "e", "f"}),
         ("def a(b):\n    c = b\nclass D:\n    e = 1", {"a", "D"}),
         ("for a, *b in c:\n    with d as e:\n        f = 1", {"a", "b", "e", "f"}),
@@ -104,11 +94,8 @@ def defined_names(source: str) -> set[str]:
         ("from ddpm_core import sample\nfrom ddpm_core.unet import UNet", set()),
         ("[a for a in b]; {a: c for a, c in b}; f = lambda d: d", {"f"}),
         ("%matplotlib inline\n!ls\na = 1\n?print", {"a"}),
-        ("%%bash\nb=1", set()),
-    ],
-)
-def test_names_are_found_where_a_cell_defines_them(source, names):
-    assert defined_names(source) == names
+    ]:
+        assert defined_names(source) == names, source
 
 
 def test_the_course_has_these_notebooks():
@@ -143,13 +130,12 @@ def test_it_is_stored_as_it_was_run_from_top_to_bottom(notebook):
     assert [cell.execution_count for cell in notebook.code] == list(range(1, len(notebook.code) + 1))
 
 
-def test_it_is_stored_as_make_notebooks_stores_it(notebook, script, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        script, "smaller", lambda png: png
-    )  # whether it gets smaller yet depends on Pillow's compressor
-    assert script.normalised(copy.deepcopy(notebook.content)) == notebook.content
-    monkeypatch.setattr(script, "TITLE_PICTURES", tmp_path)
-    script.write_title_picture(notebook.content, notebook.path)
+def test_it_is_stored_as_make_notebooks_stores_it(notebook, tmp_path, monkeypatch):
+    # Whether a picture becomes smaller yet depends on Pillow's compressor.
+    monkeypatch.setattr(notebooks, "smaller", lambda png: png)
+    assert notebooks.normalised(copy.deepcopy(notebook.content)) == notebook.content
+    monkeypatch.setattr(notebooks, "TITLE_PICTURES", tmp_path)
+    notebooks.write_title_picture(notebook.content, notebook.path)
     [picture] = tmp_path.iterdir()
     assert picture.read_bytes() == (FOLDER / "pictures" / picture.name).read_bytes()
 

@@ -64,7 +64,7 @@ def stored() -> str:
 def stamp(repository: str) -> list[Path]:
     """Writes the address everywhere, or nowhere where a file is not as expected. Returns the files that changed."""
     texts = {ROOT / "pyproject.toml": described}
-    texts |= {ROOT / name: with_readme_badge for name in READMES}
+    texts |= {ROOT / name: with_readme_badge for name in READMES if (ROOT / name).is_file()}
     texts |= dict.fromkeys(sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")), with_setup)
     new = {path: write(path, repository) for path, write in texts.items()}
     changed = [path for path, text in new.items() if text != path.read_text(encoding="utf-8")]

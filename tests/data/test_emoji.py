@@ -79,13 +79,8 @@ def test_there_are_1377_pictures_between_minus_1_and_1(emoji):
     assert len(emoji.characters) == len(emoji.captions["en"]) == len(emoji.captions["zh"]) == N
 
 
-def test_no_two_emoji_are_the_same_in_character_picture_or_caption(emoji):
-    assert len(set(emoji.characters)) == N
-    assert len({picture.numpy().tobytes() for picture in emoji.pictures}) == N
-    assert all(len(set(captions)) == N for captions in emoji.captions.values())
-
-
-def test_no_two_captions_are_the_same_to_the_tokenizer(emoji):
+def test_no_two_emoji_are_the_same_in_character_picture_or_caption_to_the_tokenizer(emoji):
+    assert len(set(emoji.characters)) == len({picture.numpy().tobytes() for picture in emoji.pictures}) == N
     for captions in emoji.captions.values():
         words = [tuple(split_words(caption)) for caption in captions]
         assert len(set(words)) == N and all(words)

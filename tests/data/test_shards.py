@@ -181,36 +181,32 @@ def test_shards_are_not_written_between_others(emoji, tmp_path):
         write_shards(tmp_path, *emoji, samples_per_shard=48)
 
 
-def wrong(pictures, captions, **options):
-    return lambda folder: write_shards(folder, pictures, captions, **options)
-
-
 PICTURE = torch.zeros(2, 3, 4, 4)
 
 
 @pytest.mark.parametrize(
-    "call, message",
+    "changed, message",
     [
-        (wrong(PICTURE, ["a"]), "2 and 1 captions"),
-        (wrong(PICTURE, "ab"), "captions must be a list of strings"),
-        (wrong(PICTURE, ["a", ""]), r"captions\[1\] is ''"),
-        (wrong(PICTURE, ["a", None]), r"captions\[1\] is None"),
-        (wrong(PICTURE, ["a", "b"], samples_per_shard=0), "samples_per_shard must .*got 0"),
-        (wrong(PICTURE, ["a", "b"], image_format="bmp"), "image_format must be one of png, jpg, jpeg, webp; got 'bmp'"),
-        (wrong(PICTURE[:, :1], ["a", "b"]), "3 colours"),
-        (wrong(PICTURE + 2, ["a", "b"]), "pictures must"),
+        (dict(captions=["a"]), "2 and 1 captions"),
+        (dict(captions="ab"), "captions must be a list of strings"),
+        (dict(captions=["a", ""]), r"captions\[1\] is ''"),
+        (dict(captions=["a", None]), r"captions\[1\] is None"),
+        (dict(samples_per_shard=0), "samples_per_shard must .*0"),
+        (dict(image_format="bmp"), "image_format must be one of png, jpg, jpeg, webp; got 'bmp'"),
+        (dict(pictures=PICTURE[:, :1]), "3 colours"),
+        (dict(pictures=PICTURE + 2), "pictures must"),
     ],
 )
-def test_what_cannot_be_written_is_refused_before_anything_is(call, message, tmp_path):
+def test_what_cannot_be_written_is_refused_before_anything_is(changed, message, tmp_path):
     with pytest.raises((ValueError, TypeError), match=message) as error:
-        call(tmp_path / "shards")
+        write_shards(tmp_path / "shards", **(dict(pictures=PICTURE, captions=["a", "b"]) | changed))
     assert "\n" not in str(error.value) and not (tmp_path / "shards").exists()
 
 
 # Order
 
 
-@pytest.mark.parametrize("num_ranks, num_workers", [(1, 0), (4, 0), (1, 2), pytest.param(2, 2, marks=slow)])
+@pytest.mark.parametrize("num_ranks, num_workers", [(4, 0), (1, 2), pytest.param(2, 2, marks=slow)])
 def test_ranks_and_workers_share_an_epoch_without_repeats_or_gaps(num_ranks, num_workers, emoji, packed):
     ranks = [PictureTextShards(packed, 32, 1, 0, rank, num_ranks, num_workers) for rank in range(num_ranks)]
     read = [captions_of(take(3 * N // num_ranks, rank)) for rank in ranks]
@@ -247,12 +243,6 @@ def test_the_last_samples_of_an_epoch_share_a_batch_with_the_first_of_the_next(e
     assert {tuple(pictures.shape) for pictures, _ in batches} == {(64, 3, 32, 32)}
     read = captions_of(batches)
     assert all(sorted(read[i : i + N]) == sorted(emoji[1]) for i in range(0, 6 * N, N))
-
-
-def test_each_epoch_has_another_order_and_each_seed_too(packed):
-    epochs = [captions_of([batch]) for batch in take(4, PictureTextShards(packed, 32, N))]
-    epochs += [captions_of(take(1, PictureTextShards(packed, 32, N, seed=seed))) for seed in (1, 2)]
-    assert len({tuple(epoch) for epoch in epochs}) == 6
 
 
 def test_a_single_shard_is_shuffled_differently_by_each_seed_and_in_each_epoch(emoji, tmp_path):
@@ -450,15 +440,11 @@ def test_bad_samples_are_skipped_and_counted_under_their_reasons(num_workers, tm
     "files, reason",
     [
         ({"x.png": square(), "x.json": b"[1]"}, "bad JSON"),
-        ({"x.png": square(), "x.json": b'{"caption": 7}'}, "bad JSON"),
         ({"x.png": square(), "x.json": b"[" * 100_000}, "bad JSON"),
         ({"x.png": square(), "x.json": b'{"caption": null}'}, "no caption"),
-        ({"x.png": square(), "x.json": b'{"url": "cat"}'}, "no caption"),
-        ({"x.png": square(), "x.json": b'{"caption": "  "}'}, "empty caption"),
         ({"x.png": square(), "x.json": b'{"caption": "\\ud83d"}'}, "caption not UTF-8"),
         ({"x.png": square(), "x.json": b'{"caption": "\xff"}'}, "caption not UTF-8"),
         ({"x.gif": square(), "x.txt": b"a"}, "no picture"),
-        ({"x.png": b"", "x.txt": b"a"}, "undecodable picture"),
         ({"x.png": square(7, 64)[:-40], "x.txt": b"a"}, "undecodable picture"),
         ({"x.jpg": encoded(PIL.Image.new("RGB", (64, 64)), "JPEG")[:-300], "x.txt": b"a"}, "undecodable picture"),
         ({"x.png": b"%!PS-Adobe-3.0 EPSF-3.0", "x.txt": b"a"}, "undecodable picture"),
@@ -478,24 +464,21 @@ def test_a_picture_with_too_many_pixels_is_skipped(size, tmp_path, monkeypatch, 
     assert shards.skipped == {"picture with too many pixels": 1} and not recwarn
 
 
-def cuts() -> dict[str, int]:
-    """Where a shard of four samples can be cut: each file has a header of 512 bytes and a block of 512."""
-    return {
-        "in the header of a picture": 2 * 2048 + 100,
-        "between two samples": 2 * 2048,
-        "in a picture": 2 * 2048 + 540,
-        "after a picture": 2 * 2048 + 1024,
-        "in the header of a text": 2 * 2048 + 1100,
-        "in a text": 2 * 2048 + 1536,
-        "after the last": 4 * 2048,
-    }
+CUTS = {  # of a shard of four samples, where each file has a header of 512 bytes and a block of 512
+    "in the header of a picture": 2 * 2048 + 100,
+    "between two samples": 2 * 2048,
+    "in a picture": 2 * 2048 + 540,
+    "after a picture": 2 * 2048 + 1024,
+    "in a text": 2 * 2048 + 1536,
+    "after the last": 4 * 2048,
+}
 
 
-@pytest.mark.parametrize("where", cuts())
+@pytest.mark.parametrize("where", CUTS)
 def test_the_good_samples_of_a_shard_that_is_cut_off_are_used_and_the_rest_counts_once(where, tmp_path):
     path = pack(tmp_path / "0.tar", good(4))
     assert len(good(4)["0000.png"]) <= 512
-    path.write_bytes(path.read_bytes()[: cuts()[where]])
+    path.write_bytes(path.read_bytes()[: CUTS[where]])
     left = 4 if where == "after the last" else 2
     shards = PictureTextShards(path, 8, left, shuffle_buffer=0)
     assert captions_of(take(1, shards)) == [str(i) for i in range(left)]

@@ -4,7 +4,6 @@ The stand-in for Colab is a Python that has all packages but ours, an empty fold
 repository on this disk.
 """
 
-import importlib.util
 import json
 import os
 import re
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from links import setup_cell
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent.parent
@@ -50,13 +50,6 @@ pictures, labels = ddpm_core.load_digits()
 emoji = ddpm_core.EmojiDataset()
 answer = [ddpm_core.__file__, torch.__version__, len(pictures), len(emoji.pictures), os.path.isfile("pictures/01.png")]
 """
-
-
-def setup_cell(repository: str) -> str:
-    spec = importlib.util.spec_from_file_location("course_links", ROOT / "tools" / "links.py")
-    links = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(links)
-    return links.setup_cell(repository)
 
 
 @pytest.fixture(scope="module")

@@ -1,16 +1,15 @@
 """The bilingual glossary, and the folded lines of new words that tools/glossary.py puts into the notebooks from it."""
 
-import importlib.util
 import re
 import sys
 from pathlib import Path
 
+import glossary
 import nbformat
 import pytest
 from nbconvert.filters import markdown2html
 
 ROOT = Path(__file__).parent.parent.parent
-SCRIPT = ROOT / "tools" / "glossary.py"
 NOTEBOOKS = ROOT / "notebooks"
 PATHS = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
 CODE = re.compile(r"```.*?```|`[^`]*`", re.DOTALL)  # a name in code is no use of the word
@@ -25,15 +24,6 @@ USED_EARLIER = {
 }
 
 
-def load_script():
-    spec = importlib.util.spec_from_file_location("course_glossary", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look for it
-    spec.loader.exec_module(module)
-    return module
-
-
-glossary = load_script()
 ENTRIES = glossary.read_glossary((NOTEBOOKS / "GLOSSARY.md").read_text(encoding="utf-8"))
 CONTENTS = {path.name[:2]: nbformat.read(path, as_version=4) for path in PATHS}
 

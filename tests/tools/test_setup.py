@@ -1,15 +1,13 @@
 """Set-up on machines where it cannot work: one sentence, an error code, and no long wait before it."""
 
 import ast
-import importlib.util
 import json
 import subprocess
 from collections import namedtuple
 from pathlib import Path
 
 import pytest
-
-PATH = Path(__file__).parent.parent.parent / "tools" / "setup.py"
+import setup as course_setup
 
 
 class Machine:
@@ -65,16 +63,13 @@ class Machine:
 @pytest.fixture
 def setup(tmp_path, monkeypatch):
     """The module, at work in an empty course instead of this one."""
-    spec = importlib.util.spec_from_file_location("course_setup", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     for name in ("pyproject.toml", "constraints.txt"):
         (tmp_path / name).write_text(name)
-    monkeypatch.setattr(module, "ROOT", tmp_path)
-    monkeypatch.setattr(module, "VENV", tmp_path / ".venv")
-    monkeypatch.setattr(module, "PYTHON", tmp_path / ".venv" / "bin" / "python")
-    monkeypatch.setattr(module, "STAMP", tmp_path / ".venv" / "course-stamp")
-    return module
+    monkeypatch.setattr(course_setup, "ROOT", tmp_path)
+    monkeypatch.setattr(course_setup, "VENV", tmp_path / ".venv")
+    monkeypatch.setattr(course_setup, "PYTHON", tmp_path / ".venv" / "bin" / "python")
+    monkeypatch.setattr(course_setup, "STAMP", tmp_path / ".venv" / "course-stamp")
+    return course_setup
 
 
 @pytest.fixture
@@ -129,7 +124,7 @@ def test_an_old_python_is_refused_with_the_command_for_another(version, setup, m
 
 
 def test_an_old_python_can_read_the_file_well_enough_to_refuse():
-    ast.parse(PATH.read_text(encoding="utf-8"), feature_version=(3, 7))
+    ast.parse(Path(course_setup.__file__).read_text(encoding="utf-8"), feature_version=(3, 7))
 
 
 def test_a_disk_that_is_too_small_stops_before_anything_is_made(setup, machine):
