@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ddpm_core.checkpoint import load_checkpoint, shipped_checkpoint
 from ddpm_core.course.profile import choose_profile
@@ -40,6 +41,7 @@ CHECKSUMS = {
     "emoji.png": "417596ad6027226b07b74ddeaa689e07b2aeec310279c1446acaa5bf0dcc1c8a",
     "emoji.safetensors": "9570ec683798e14cd898367deaa44d4b6d665c8fd84d17441dc4d92d883d6ed0",
 }  # sha256 of the files in data/
+INSTALL = "run make setup, or: pip install -e .[lab,test]"
 ON_THIS_MACHINE = " on this machine"
 PACKAGES = ("torchvision", "matplotlib", "ipywidgets", "sklearn", "safetensors", "jupyterlab", "ipykernel", "nbval")
 
@@ -65,13 +67,12 @@ def examine(notebooks: Path | None = None) -> Iterator[Finding]:
 
 def rehearse() -> Iterator[Finding]:
     """Does once, within seconds, all that the notebooks do: finds what works on paper only."""
-    install = "run make setup, or: pip install -e .[lab,test]"
-    yield _try("training and sampling", _train_and_sample, install)
-    yield _try("figures", _draw_figure, install)
+    yield _try("training and sampling", _train_and_sample, INSTALL)
+    yield _try("figures", _draw_figure, INSTALL)
     for name in PRESETS:
         yield _try(f"{name} model", lambda name=name: _draw_with(name), f"git checkout -- data/{name}.safetensors")
-    yield _try("widgets", _make_widget, install)
-    yield _try("kernel", _start_kernel, f"{install}; if a firewall asks, allow Python on this machine itself")
+    yield _try("widgets", _make_widget, INSTALL)
+    yield _try("kernel", _start_kernel, f"{INSTALL}; if a firewall asks, allow Python on this machine itself")
 
 
 def line_for_the_teacher(findings: Sequence[Finding]) -> str:
@@ -84,22 +85,10 @@ def line_for_the_teacher(findings: Sequence[Finding]) -> str:
         found = textwrap.shorten(found, 60, placeholder=" ...")
         more = [f"and {len(broken) - 1} more"] if len(broken) > 1 else []
         return "NOT READY  " + " · ".join([f"{first.subject}: {found} -> {first.fix}", *more, code])
-    profile, cores = choose_profile(), torch.get_num_threads()
-    on_gpu = profile.device.type == "cuda"
-    device = torch.cuda.get_device_name(profile.device) if on_gpu else f"{cores} core{'s' if cores > 1 else ''}"
-    return "READY  " + " · ".join(
-        [
-            f"python {_short(platform.python_version())}",
-            f"torch {_short(torch.__version__)}",
-            f"{profile.name}, {device}",
-            *(
-                f"notebook 04 in {finding.found.removesuffix(ON_THIS_MACHINE)}"
-                for finding in findings
-                if finding.subject.startswith("04_")
-            ),
-            code,
-        ]
-    )
+    versions = [f"python {_short(platform.python_version())}", f"torch {_short(torch.__version__)}"]
+    times = [finding.found.removesuffix(ON_THIS_MACHINE) for finding in findings if finding.subject.startswith("04_")]
+    facts = [*versions, str(choose_profile()), *(f"notebook 04 in {time}" for time in times), code]
+    return "READY  " + " · ".join(facts)
 
 
 def course_code() -> str:
@@ -129,25 +118,20 @@ def _package(name: str) -> Finding:
     try:
         importlib.import_module(name)
     except Exception as error:  # torchvision raises a RuntimeError where torch is of another build
-        if name == "torchvision" and not isinstance(error, ModuleNotFoundError):
-            fix = "torch and torchvision are of two builds: delete the folder .venv and run make setup"
-        else:
-            fix = "run make setup, or: pip install -e .[lab,test]"
-        return Finding(name, (str(error) or type(error).__name__).splitlines()[0], fix)
-    distribution = "scikit-learn" if name == "sklearn" else name
-    version = importlib.metadata.version(distribution)
-    if name == "ipykernel" and int(version.split(".")[0]) >= 7:
-        return Finding(name, version, 'version 7 spoils figures while a slider moves: pip install "ipykernel<7"')
-    return Finding(name, version)
+        is_mixed = name == "torchvision" and not isinstance(error, ModuleNotFoundError)
+        mixed = "torch and torchvision are of two builds: delete the folder .venv and run make setup"
+        return Finding(name, _first_line(error), mixed if is_mixed else INSTALL)
+    version = importlib.metadata.version("scikit-learn" if name == "sklearn" else name)
+    is_spoilt = name == "ipykernel" and int(version.split(".")[0]) >= 7
+    spoilt = 'version 7 spoils figures while a slider moves: pip install "ipykernel<7"'
+    return Finding(name, version, spoilt if is_spoilt else "")
 
 
 def _machine() -> Iterator[Finding]:
     profile = choose_profile()
-    if profile.name == "cpu" and shutil.which("nvidia-smi"):
-        fix = "this machine has an NVIDIA card that torch does not see: update its driver"
-        yield Finding("profile", str(profile), fix)
-    else:
-        yield Finding("profile", str(profile))
+    is_blind = profile.name == "cpu" and shutil.which("nvidia-smi")
+    fix = "this machine has an NVIDIA card that torch does not see: update its driver" if is_blind else ""
+    yield Finding("profile", str(profile), fix)
     if profile.device.type == "cuda":
         yield Finding("GPU memory", f"{torch.cuda.get_device_properties(profile.device).total_memory / 1e9:.0f} GB")
     if hasattr(os, "sysconf"):  # not on Windows
@@ -161,12 +145,9 @@ def _machine() -> Iterator[Finding]:
 def _data() -> Iterator[Finding]:
     for name, checksum in CHECKSUMS.items():
         path = data_folder() / name
-        if not path.is_file():
-            yield Finding(f"data/{name}", "missing", f"git checkout -- data/{name}")
-        elif hashlib.sha256(path.read_bytes()).hexdigest() != checksum:
-            yield Finding(f"data/{name}", "changed", f"git checkout -- data/{name}")
-        else:
-            yield Finding(f"data/{name}", "present")
+        is_same = path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == checksum
+        found = "present" if is_same else "changed" if path.is_file() else "missing"
+        yield Finding(f"data/{name}", found, "" if is_same else f"git checkout -- data/{name}")
     try:
         yield Finding("digits", f"{len(load_digits()[0]):,} pictures, in scikit-learn")
     except ImportError:
@@ -200,7 +181,11 @@ def _try(subject: str, step: Callable[[], str], fix: str) -> Finding:
     try:
         return Finding(subject, step())
     except Exception as error:  # whatever it is, the report goes on
-        return Finding(subject, (str(error) or type(error).__name__).splitlines()[0], fix)
+        return Finding(subject, _first_line(error), fix)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _train_and_sample() -> str:
@@ -211,8 +196,7 @@ def _train_and_sample() -> str:
     for _ in train(state, schedule, pictures, num_iterations=10, batch_size=64):
         pass
     *_, drawn = sample(state.ema_model, schedule.to(device), torch.randn(4, 1, 8, 8, device=device), num_steps=10)
-    if not drawn.isfinite().all():
-        raise ArithmeticError("a sampled picture has values that are no numbers")
+    _check_finite(drawn)
     return f"{state.iteration} iterations, {len(drawn)} pictures"
 
 
@@ -236,9 +220,13 @@ def _draw_with(name: str) -> str:
     loaded = load_checkpoint(shipped_checkpoint(name), choose_profile().device)
     prompt = PRESETS[name].prompts[0]
     *_, drawn = generate(loaded.model, loaded.schedule, [prompt], tuple(loaded.notes["picture_size"]), num_steps=2)
-    if not drawn.isfinite().all():
-        raise ArithmeticError("its picture has values that are no numbers")
+    _check_finite(drawn)
     return "loaded, draws"
+
+
+def _check_finite(drawn: Tensor) -> None:
+    if not drawn.isfinite().all():
+        raise ArithmeticError("what it draws has values that are no numbers")
 
 
 def _make_widget() -> str:

@@ -4,14 +4,7 @@ from torch import Tensor
 
 from ddpm_core.data.captioned_folder import CaptionedPictures, load_captioned_folder
 from ddpm_core.data.cat import load_cat
-from ddpm_core.data.digit_scenes import (
-    DigitScenes,
-    all_scenes,
-    caption_of,
-    draw_scenes,
-    is_withheld,
-    load_digit_scenes,
-)
+from ddpm_core.data.digit_scenes import DigitScenes, all_scenes, caption_of, draw_scenes, is_withheld, load_digit_scenes
 from ddpm_core.data.digits import load_digits
 from ddpm_core.data.emoji import EmojiDataset
 from ddpm_core.data.shard_files import write_shards

@@ -114,15 +114,13 @@ class Shard:
         return {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
 
     def _read_notes(self) -> bool:
-        try:
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # there are none, or they are not ours
             notes = json.loads(self._notes.read_bytes())
-            bad = {int(position): str(reason) for position, reason in notes["bad"]}
-            num_samples, is_same = int(notes["samples"]), self._stamp().items() <= notes.items()
-        except (OSError, ValueError, KeyError, TypeError):  # none, or not ours
-            return False
-        if is_same:
-            self._num_samples, self.bad = num_samples, bad
-        return is_same
+            if self._stamp().items() <= notes.items():
+                bad = {int(position): str(reason) for position, reason in notes["bad"]}
+                self._num_samples, self.bad = int(notes["samples"]), bad
+                return True
+        return False
 
 
 def _parts(files: dict[str, bytes]) -> tuple[bytes, str, str]:

@@ -103,15 +103,22 @@ class PictureTextShards:
             generator=torch.Generator(),  # the default would draw from the one that training draws its noise from
             worker_init_fn=_leave_ctrl_c_to_the_reader,
         )
-        for pictures, captions, skipped in _explain_dead_workers(loader):
-            self.skipped.update(skipped)
-            if not captions:
-                reasons = ", ".join(f"{count} x {reason}" for reason, count in sorted(self.skipped.items()))
-                pattern = self.pattern if isinstance(self.pattern, str | Path) else guards.describe(self.pattern)
-                raise DataUnavailable(
-                    f"{pattern} has no sample that can be used in {len(self.shards)} shards, only: {reasons}"
-                )
-            yield from_bytes(pictures), captions
+        try:
+            for pictures, captions, skipped in loader:
+                self.skipped.update(skipped)
+                if not captions:
+                    break
+                yield from_bytes(pictures), captions
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise DataUnavailable(
+                "a process that reads the shards has ended, perhaps for lack of memory (in a container, of shared "
+                f"memory): try fewer num_workers, or none ({error})"
+            ) from error
+        reasons = ", ".join(f"{count} x {reason}" for reason, count in sorted(self.skipped.items()))
+        pattern = self.pattern if isinstance(self.pattern, str | Path) else guards.describe(self.pattern)
+        raise DataUnavailable(f"{pattern} has no sample that can be used in {len(self.shards)} shards, only: {reasons}")
 
     def _batches(self, stream: int, num_streams: int, start: int) -> Iterator[tuple[Tensor | None, list, Counter]]:
         """The batches of one of num_streams streams: bytes, captions, and what was skipped since the last one."""
@@ -197,18 +204,6 @@ class _Batches(IterableDataset):
 def _leave_ctrl_c_to_the_reader(worker: int) -> None:
     """Ctrl-C reaches every process of a terminal; the one that trains decides when to end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _explain_dead_workers(loader: DataLoader) -> Iterator:
-    try:
-        yield from loader
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise DataUnavailable(
-            "a process that reads the shards has ended, perhaps for lack of memory (in a container, of shared memory): "
-            f"try fewer num_workers, or none ({error})"
-        ) from error
 
 
 def _decode(picture: bytes, size: int) -> tuple[Tensor | None, str | None]:

@@ -15,15 +15,14 @@ def emoji_agreement(
     rows: Tensor,
     language: str,
     guidance_scale: float = 3.0,
-    num_steps: int | None = None,
-    seed: int = 0,
+    **options: int,
 ) -> Tensor:
     """Asks a model for the emoji in these rows: is each picture nearer to its own emoji than to all others? (N,).
 
-    Nearest by the root of summed squared differences of the pixels, as in nearest_pictures.
+    Nearest as in nearest_pictures. options: num_steps and seed, as of generate
     """
     prompts = [data.captions[language][row] for row in rows.tolist()]
     shape = tuple(data.pictures.shape[1:])
-    for x_t in generate(model, schedule, prompts, shape, guidance_scale, num_steps=num_steps, seed=seed):  # noqa: B007
+    for x_t in generate(model, schedule, prompts, shape, guidance_scale, **options):  # noqa: B007
         pass
     return nearest_pictures(x_t.cpu(), data.pictures)[1] == rows

@@ -60,13 +60,15 @@ def scene_agreement(
     language: str,
     reader: DigitReader,
     guidance_scale: float = 3.0,
-    num_steps: int | None = None,
-    seed: int = 0,
+    **options: int,
 ) -> Tensor:
-    """Asks a model for scenes in a language, the wordings in turn: does each picture show its scene? bool, (N,)."""
+    """Asks a model for scenes in a language, the wordings in turn: does each picture show its scene? bool, (N,).
+
+    options: num_steps and seed, as of generate
+    """
     prompts = [caption_of(scene, language, wording=i % 4) for i, scene in enumerate(scenes)]
     shape = (3, 8, 8 * len(scenes[0]))
-    for x_t in generate(model, schedule, prompts, shape, guidance_scale, num_steps=num_steps, seed=seed):  # noqa: B007
+    for x_t in generate(model, schedule, prompts, shape, guidance_scale, **options):  # noqa: B007
         pass
     digits_right, colours_right = judge_scenes(x_t, scenes, reader)
     return digits_right & colours_right

@@ -3,13 +3,11 @@
 import io
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
+import numpy as np
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    import numpy as np
 
 # Only these decoders run, whatever a file is called: PIL's others include one that starts a program (PostScript).
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
@@ -25,17 +23,15 @@ def to_bytes(pictures: Tensor) -> Tensor:
     return ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
-def to_pixels(pictures: Tensor) -> "np.ndarray":
+def to_pixels(pictures: Tensor) -> np.ndarray:
     """What a screen shows: (N, 1 or 3, H, W) in [-1, 1] -> (N, H, W, 3) uint8."""
     if pictures.ndim != 4 or pictures.shape[1] not in (1, 3):
         raise ValueError(f"pictures must be (N, 1, H, W) or (N, 3, H, W); got shape {tuple(pictures.shape)}")
     return to_bytes(pictures.cpu()).expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
 
 
-def tile(pictures: Tensor, columns: int = 8, width: int = 400, gap: int = 2) -> "np.ndarray":
+def tile(pictures: Tensor, columns: int = 8, width: int = 400, gap: int = 2) -> np.ndarray:
     """One sheet of pictures (N, C, H, W) in [-1, 1], enlarged to about width pixels: (H', W', 3) uint8."""
-    import numpy as np
-
     pixels = to_pixels(pictures)
     N, H, W, _ = pixels.shape
     columns = min(columns, N)
@@ -48,7 +44,7 @@ def tile(pictures: Tensor, columns: int = 8, width: int = 400, gap: int = 2) -> 
     return sheet
 
 
-def encode(pixels: "np.ndarray", image_format: str = "PNG") -> bytes:
+def encode(pixels: np.ndarray, image_format: str = "PNG") -> bytes:
     """(H, W, 3) uint8 -> the bytes of a picture file. Formats that lose something lose little."""
     from PIL import Image
 
@@ -66,7 +62,6 @@ def write_pictures(pictures: Tensor, path: Path) -> None:
 
 def read_rgb(path: Path) -> Tensor:
     """A picture file that comes with the course, as it is: uint8 (3, H, W)."""
-    import numpy as np
     from PIL import Image
 
     with Image.open(path) as picture:
@@ -79,7 +74,6 @@ def read_square(file: Path | BinaryIO, size: int) -> Tensor:
     Transparency becomes white, grey becomes RGB, a camera turned sideways is respected, an animation is its first
     frame. Raises ValueError where it is none of FORMATS or unclear, and from damaged files nearly anything.
     """
-    import numpy as np
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:

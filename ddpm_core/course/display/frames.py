@@ -32,9 +32,7 @@ def show_frames(
     for name, sequence in choices.items():
         if len(sequence) != len(captions):
             of = f" of {name!r}" if name else ""
-            raise ValueError(
-                f"there must be a caption for each frame; got {len(captions)} for {len(sequence)} frames{of}"
-            )
+            raise ValueError(f"each frame needs a caption; got {len(captions)} for {len(sequence)} frames{of}")
     if num_static:
         _show_strips(choices, captions, title, num_static, size)
     pngs = {name: [encode(frame) for frame in sequence] for name, sequence in choices.items()}

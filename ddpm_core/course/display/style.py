@@ -21,26 +21,15 @@ CHINESE_FONT = "Noto Sans SC Subset"  # what NotoSansSC-subset.otf calls itself;
 
 def use_course_style() -> None:
     """Sets matplotlib's look for the notebooks: colours, sizes, light grid, and a font for Chinese captions."""
-    plt.rcParams.update(
-        {
-            "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, PURPLE, SKY, GREY]),
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "axes.axisbelow": True,
-            "axes.titlesize": 11,
-            "axes.titleweight": "bold",
-            "axes.labelsize": 10,
-            "grid.color": "#e6e6e6",
-            "grid.linewidth": 0.8,
-            "legend.frameon": False,
-            "figure.dpi": 100,
-            "figure.constrained_layout.use": True,
-            "font.family": ["DejaVu Sans", *_chinese_fonts()],  # the second draws what the first does not have
-            "font.size": 10,
-            "lines.linewidth": 2,
-        }
-    )
+    plt.rc("axes", prop_cycle=plt.cycler(color=[BLUE, ORANGE, GREEN, PURPLE, SKY, GREY]), grid=True, axisbelow=True)
+    plt.rc("axes", titlesize=11, titleweight="bold", labelsize=10)
+    plt.rc("axes.spines", top=False, right=False)
+    plt.rc("grid", color="#e6e6e6", linewidth=0.8)
+    plt.rc("lines", linewidth=2)
+    plt.rc("legend", frameon=False)
+    plt.rc("figure", dpi=100)
+    plt.rc("figure.constrained_layout", use=True)
+    plt.rc("font", family=["DejaVu Sans", *_chinese_fonts()], size=10)  # the second draws what the first does not have
 
 
 def _chinese_fonts() -> list[str]:
