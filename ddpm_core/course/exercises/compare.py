@@ -1,0 +1,174 @@
+"""How answers are judged: by what they return, never by how they are written.
+
+What an answer returns is compared with the right one's and, where that differs, with what the likely bugs return; the
+bug that gives the same numbers has found its name. A likely bug is written as an edit of the right answer's source.
+Answers that draw random numbers are judged by what must hold for the draws.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ddpm_core.schedule import NoiseSchedule, linear_betas
+from ddpm_core.support.guards import describe
+
+
+class NotYet(Exception):
+    """An answer is not right yet; the message says why, in one or two sentences to the learner."""
+
+
+Answer = Callable  # the learner's function, made safe to call: it raises NotYet where it cannot be called
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One exercise. Its name, parameters and notebook are read off the answer: my_add_noise, in notebook_02.py."""
+
+    answer: Callable  # its source is the solution: short, and in the form of the notebook's stub
+    examine: Callable[[Answer], None]  # raises NotYet
+    hint: str
+    sketch: str
+    general: str = ""  # what does the same in the package, where it does more than the answer
+    value: str = ""  # where a value is asked for, its name in the notebook; answer() makes it
+
+    @property
+    def name(self) -> str:
+        return self.answer.__name__.removeprefix("my_")
+
+    @property
+    def notebook(self) -> str:
+        return self.answer.__module__[-2:]
+
+    @property
+    def parameters(self) -> tuple[str, ...] | None:
+        """What the learner's function takes; None where a value is asked for."""
+        return None if self.value else tuple(inspect.signature(self.answer).parameters)
+
+    @property
+    def wanted(self) -> str:
+        """What the learner should give, as messages name it."""
+        return self.value or f"{self.answer.__name__}({', '.join(self.parameters)})"
+
+
+def edited(function: Callable, *edits: str) -> Callable:
+    """The function with pieces of its source replaced. edits: old, new, old, new, ..."""
+    source = inspect.getsource(function)
+    for old, new in zip(edits[::2], edits[1::2], strict=True):
+        if old not in source:
+            raise ValueError(f"there is no {old!r} in {function.__name__} to be replaced")
+        source = source.replace(old, new)
+    namespace = dict(function.__globals__)
+    exec(source, namespace)
+    return namespace[function.__name__]
+
+
+@dataclass(frozen=True)
+class Compare:
+    """An examiner that calls the answer with each case's arguments. Raises NotYet where it returns something wrong."""
+
+    right: Callable
+    cases: Sequence[tuple]
+    bugs: dict[tuple[str, ...] | Callable, str]  # edits of right, or a function: what is wrong with that
+    first: Callable[[Answer], None] = lambda answer: None  # what else to look at, before anything is compared
+    to_tensor: Callable = lambda output, *case: output  # what to compare, where an answer returns no tensor
+    t_per_picture: bool = False  # then the first case has as many pictures as a row has pixels, and confuses no answer
+    rtol: float = 1e-3
+    atol: float = 1e-4
+    on_nan: str = "is there a root of a negative number, or 0 / 0?"  # where NaN may come from in this exercise
+
+    def __call__(self, answer: Answer) -> None:
+        self.first(answer)
+        if self.t_per_picture:
+            self._check_rows(answer)
+        expected = [self._tensor(self.right, case) for case in self.cases]
+        given = [
+            check_output(self._tensor(answer, case), tensor, case)
+            for case, tensor in zip(self.cases, expected, strict=True)
+        ]
+        if self._returns(self.right, given):
+            return
+        if all(tensor.isnan().any() for tensor in given):  # where every case has some, they would fit any bug with NaN
+            raise NotYet(f"some of the numbers it returns are NaN: {self.on_nan}")
+        for bug, words in self.bugs.items():
+            if self._returns(bug if callable(bug) else edited(self.right, *bug), given):
+                raise NotYet(words)
+        errors = [(mine.double() - right.double()).abs() for mine, right in zip(given, expected, strict=True)]
+        worst = max(range(len(errors)), key=lambda i: errors[i].max().item())
+        mine, right = (tensors[worst].flatten()[errors[worst].argmax()].item() for tensors in (given, expected))
+        raise NotYet(f"the shape is right, but not the numbers: one is {mine:.4g} and should be {right:.4g}.")
+
+    def _tensor(self, function: Callable, case: tuple) -> object:
+        return self.to_tensor(function(*case), *case)
+
+    def _returns(self, function: Callable, given: Sequence[Tensor]) -> bool:
+        """Does the function return the given tensors?"""
+        try:
+            others = [torch.as_tensor(self._tensor(function, case)).double() for case in self.cases]
+            return all(
+                torch.allclose(mine.double(), other.expand_as(mine), self.rtol, self.atol, equal_nan=True)
+                for mine, other in zip(given, others, strict=True)
+            )
+        except (RuntimeError, IndexError, NotYet):  # with this bug the shapes do not even fit
+            return False
+
+    def _check_rows(self, answer: Answer) -> None:
+        """The same call must give the same, and a t that was not reshaped must not go along the rows, unnoticed."""
+        case = self.cases[0]
+        along_a_row = self._tensor(edited(self.right, ".reshape(-1, 1, 1, 1)", ""), case)
+        first, again = (check_output(self._tensor(answer, case), along_a_row, case).float() for _ in range(2))
+        if not torch.allclose(first, again, equal_nan=True):
+            raise NotYet(
+                "the same call gives something else each time: use the noise that is given, draw none of your own."
+            )
+        if torch.allclose(first, along_a_row, 1e-3, 1e-4):
+            raise NotYet(ALONG_A_ROW)
+
+
+def check_output(output: object, expected: Tensor, case: tuple = (), what: str = "it") -> Tensor:
+    """The output as a tensor of expected's shape. Raises NotYet where it is no such thing."""
+    if isinstance(output, (int, float)) and expected.ndim == 0:
+        output = torch.tensor(float(output))
+    if expected.ndim == 0 and (not isinstance(output, Tensor) or output.ndim):
+        raise NotYet(f"{what} should return one number, but returns {describe(output)}.")
+    if not isinstance(output, Tensor):
+        raise NotYet(f"{what} should return a tensor of shape {tuple(expected.shape)}, but returns {describe(output)}.")
+    if output.device != expected.device:
+        raise NotYet(
+            f"{what} returns a tensor on {output.device} for inputs on {expected.device}. Make new tensors on the "
+            "device of an input: device=x.device."
+        )
+    if not output.is_floating_point():
+        raise NotYet(f"{what} should return floats, but returns {describe(output)}.")
+    if output.shape != expected.shape:
+        inputs = ", ".join(str(tuple(given.shape)) for given in case if isinstance(given, Tensor))
+        asked = f" for inputs of shapes {inputs}" if inputs else ""
+        raise NotYet(f"{what} returns the shape {tuple(output.shape)}{asked}; it should be {tuple(expected.shape)}.")
+    return output.detach()
+
+
+# What the exercises are tried on.
+
+SCHEDULE = NoiseSchedule(linear_betas(20, 0.02, 0.3))
+T = len(SCHEDULE)
+# SQUARE has as many pictures as a row has pixels: a t of shape (B,) that was not reshaped raises nothing here.
+SQUARE, OBLONG = (4, 1, 4, 4), (3, 2, 5, 4)
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def picture_cases() -> list[tuple[Tensor, Tensor, Tensor]]:
+    """(a, b, t): two batches of pictures and the step of each picture."""
+    steps = torch.tensor([0, 7, 3, T - 1]), torch.tensor([12, 0, 5])
+    return [(noise(*shape, seed=1), noise(*shape, seed=2), t) for shape, t in zip((SQUARE, OBLONG), steps, strict=True)]
+
+
+ALONG_A_ROW = (
+    "t has shape (B,), and so have numbers looked up with it. Multiplied with pictures (B, C, H, W) as they are, "
+    "they go along the pixels of a row and not along the batch: reshape them to (B, 1, 1, 1) first."
+)
+ONLY_FIRST = "every picture has a t of its own, but the t of the first one is used for all."

@@ -1,0 +1,243 @@
+"""The exercises of notebook 02: add_noise, cosine_betas, posterior."""
+
+import torch
+from torch import Tensor
+
+from ddpm_core.course.exercises.compare import (
+    ONLY_FIRST,
+    SCHEDULE,
+    Answer,
+    Compare,
+    Exercise,
+    NotYet,
+    check_output,
+    picture_cases,
+)
+from ddpm_core.schedule import NoiseSchedule, linear_betas
+from ddpm_core.support.guards import describe
+
+# ---- add_noise: the jump to step t -----------------------------------------------------------------------------------
+
+
+def my_add_noise(schedule, x_0, t, eps):
+    alpha_bar = schedule.alpha_bars[t].reshape(-1, 1, 1, 1)
+    return alpha_bar.sqrt() * x_0 + (1 - alpha_bar).sqrt() * eps
+
+
+ADD_NOISE = Exercise(
+    answer=my_add_noise,
+    general="add_noise",
+    hint="Look up one alpha_bar per picture, give it the shape (B, 1, 1, 1), and mix as in naive_add_noise.",
+    sketch="alpha_bar = schedule.alpha_bars[t].reshape(-1, ...)\nreturn ....sqrt() * x_0 + (...).sqrt() * eps",
+    examine=Compare(
+        my_add_noise,
+        cases=[(SCHEDULE, x_0, t, eps) for x_0, eps, t in picture_cases()],
+        t_per_picture=True,
+        bugs={
+            ("alpha_bar.sqrt()", "alpha_bar"): (
+                "the picture's factor is alpha_bar, and should be sqrt(alpha_bar): a square root is missing. alpha_bar "
+                "is a share of the variance."
+            ),
+            ("(1 - alpha_bar).sqrt()", "(1 - alpha_bar)"): (
+                "the noise's factor is 1 - alpha_bar, and should be sqrt(1 - alpha_bar): a square root is missing. The "
+                "variance of x_t comes out as (1 - alpha_bar)^2."
+            ),
+            (".sqrt()", ""): (
+                "both square roots are missing: alpha_bar and 1 - alpha_bar are shares of the variance, and factors "
+                "are deviations."
+            ),
+            ("(1 - alpha_bar).sqrt()", "(1 - alpha_bar.sqrt())"): (
+                "the noise's factor is 1 - sqrt(alpha_bar), and should be sqrt(1 - alpha_bar): first subtract, then "
+                "take the root."
+            ),
+            ("x_0 +", "eps +", ").sqrt() * eps", ").sqrt() * x_0"): (
+                "signal and noise have changed places: sqrt(alpha_bar) belongs to the picture."
+            ),
+            ("alpha_bar.sqrt() * x_0", "x_0"): (
+                "the picture is not shrunk: it gets the factor sqrt(alpha_bar), or the variance grows."
+            ),
+            ("alpha_bars[t]", "alphas[t]"): (
+                "this is one step of noising, made with alphas. To jump there in one go take their products, the "
+                "alpha_bars."
+            ),
+            ("[t]", "[(t + 1).clamp(max=len(schedule) - 1)]"): (
+                "the step is off by one: this uses alpha_bars[t + 1]; it is alpha_bars[t]."
+            ),
+            ("[t]", "[t - 1]"): "the step is off by one: this uses alpha_bars[t - 1]; it is alpha_bars[t].",
+            ("alpha_bars[t]", "alpha_bars_prev[t]"): (
+                "the step is off by one: this uses the alpha_bar before t; it is alpha_bars[t]."
+            ),
+            ("[t].reshape(-1, 1, 1, 1)", "[t[0]]"): ONLY_FIRST,
+        },
+    ),
+)
+
+# ---- cosine_betas: a gentler schedule --------------------------------------------------------------------------------
+
+
+def my_cosine_betas(num_timesteps):
+    u = torch.linspace(0, 1, num_timesteps + 1)
+    f = torch.cos((u + 0.008) / 1.008 * torch.pi / 2) ** 2
+    return (1 - f[1:] / f[:-1]).clamp(max=0.999)
+
+
+def _check_length(answer: Answer) -> None:
+    betas = answer(10)
+    if isinstance(betas, Tensor) and betas.ndim == 1 and len(betas) == 11:
+        raise NotYet(
+            "for 10 steps it returns 11 numbers. There are 11 alpha_bars, from before the first step to after the "
+            "last, but only 10 betas between them."
+        )
+    if isinstance(betas, Tensor) and betas.shape == (9,):
+        raise NotYet("for 10 steps it returns 9 numbers: 10 betas need 11 alpha_bars, u = 0, 1/10, ..., 1.")
+    given, right = check_output(betas, my_cosine_betas(10)).float(), my_cosine_betas(10)
+    if torch.allclose(given[1:], right[:-1], rtol=4e-3, atol=4e-6):
+        raise NotYet("the betas sit one place too late: betas[0] is beta_1, from f(1/T) and f(0).")
+
+
+COSINE_BETAS = Exercise(
+    answer=my_cosine_betas,
+    general="cosine_betas",
+    hint="First all T + 1 values of f, from u = 0 to u = 1; then each divided by the one before it.",
+    sketch="u = torch.linspace(0, 1, ...)\nf = torch.cos(...) ** 2\nreturn (1 - f[...] / f[...]).clamp(max=...)",
+    examine=Compare(
+        my_cosine_betas,
+        cases=[(10,), (200,)],
+        rtol=2e-4,
+        atol=4e-6,  # an answer in float32 has lost some digits in 1 - alpha_bar_t / alpha_bar_{t-1}
+        first=_check_length,
+        bugs={
+            (".clamp(max=0.999)", ""): (
+                "no beta may be above 0.999, or the last step would leave nothing: .clamp(max=0.999)."
+            ),
+            (" ** 2", ""): "the square of the cosine is missing.",
+            ("(u + 0.008) / 1.008", "u"): (
+                "the small offset 0.008 is missing: without it the first betas nearly vanish."
+            ),
+            (" / 1.008", ""): "the offset must stand in the denominator, too: (u + 0.008) / 1.008.",
+            ("(1 - f[1:] / f[:-1]).clamp(max=0.999)", "f[1:] / f[0]"): (
+                "these are the alpha_bars. beta_t is 1 - alpha_bar_t / alpha_bar_{t-1}."
+            ),
+            ("return", "return 1 -"): "these are the alphas, alpha_bar_t / alpha_bar_{t-1}. beta is 1 minus that.",
+            ("f[1:] / f[:-1]", "f[:-1] / f[1:]"): (
+                "the quotient stands on its head: alpha_bar_t / alpha_bar_{t-1}, the later one above."
+            ),
+            ("return", "f[0] = 1\n    return"): (
+                "the first beta is too small or too large: before step 1 alpha_bar is f(0) / f(0) = 1, so divide all "
+                "of f by f(0)."
+            ),
+            linear_betas: "these are evenly spaced, linear betas.",
+            (" / 2)", ")"): "the angle goes to pi; it should go to pi / 2, where the cosine is 0.",
+        },
+    ),
+)
+
+# ---- posterior: the step back, if x_0 is known -----------------------------------------------------------------------
+
+
+def my_posterior(schedule, x_0, x_t, t):
+    previous = torch.cat([torch.ones(1), schedule.alpha_bars[:-1]])
+    parts = previous, schedule.alpha_bars, schedule.alphas, schedule.betas
+    alpha_bar_prev, alpha_bar, alpha, beta = (part[t].reshape(-1, 1, 1, 1) for part in parts)
+    of_x_0 = alpha_bar_prev.sqrt() * beta / (1 - alpha_bar)
+    of_x_t = alpha.sqrt() * (1 - alpha_bar_prev) / (1 - alpha_bar)
+    variance = (1 - alpha_bar_prev) / (1 - alpha_bar) * beta
+    return of_x_0 * x_0 + of_x_t * x_t, variance
+
+
+def _joined(output: object, schedule: NoiseSchedule, x_0: Tensor, *others: Tensor) -> Tensor:
+    """Mean and variance as one tensor, so that they are compared together. Raises NotYet where they are not a pair."""
+    if not isinstance(output, (tuple, list)) or len(output) != 2:
+        raise NotYet(f"it should return two things, mean and variance; it returns {describe(output)}.")
+    mean, variance = output
+    mean = check_output(mean, x_0, what="the mean:")
+    if isinstance(variance, Tensor) and variance.shape == (len(x_0),):
+        variance = variance.reshape(-1, 1, 1, 1)
+    if not isinstance(variance, Tensor) or not variance.is_floating_point():
+        raise NotYet(f"the variance should be a tensor of floats, one number per picture; it is {describe(variance)}.")
+    try:
+        variance = variance.detach().expand_as(mean)
+    except RuntimeError:
+        raise NotYet(
+            f"the variance has the shape {tuple(variance.shape)}; it should be one number per picture, (B, 1, 1, 1)."
+        ) from None
+    return torch.stack([mean, variance.to(mean.dtype)])
+
+
+def _from_two_witnesses(schedule, x_0, x_t, t):
+    """Bayes' rule with the precisions of both, and the wrong alpha_bar before step 0."""
+    parts = schedule.alpha_bars[t - 1], schedule.alphas[t], schedule.betas[t]
+    alpha_bar_prev, alpha, beta = (part.reshape(-1, 1, 1, 1) for part in parts)
+    variance = 1 / (alpha / beta + 1 / (1 - alpha_bar_prev))
+    return variance * (alpha.sqrt() / beta * x_t + alpha_bar_prev.sqrt() / (1 - alpha_bar_prev) * x_0), variance
+
+
+_posterior_cases = [(SCHEDULE, x_0, x_t, t) for x_0, x_t, t in picture_cases()]
+
+
+def _check_order(answer: Answer) -> None:
+    case = _posterior_cases[0]
+    output = answer(*case)
+    if isinstance(output, (tuple, list)) and len(output) == 2 and all(isinstance(part, Tensor) for part in output):
+        mean, _ = my_posterior(*case)
+        is_mean = [part.shape == mean.shape and torch.allclose(part.float(), mean, 1e-3, 1e-4) for part in output]
+        if is_mean == [False, True]:
+            raise NotYet("mean and variance have changed places: return mean, variance.")
+
+
+POSTERIOR = Exercise(
+    answer=my_posterior,
+    general="posterior",
+    hint="alpha_bar_prev is alpha_bars one place earlier, with a 1 in front. The rest is equations 6 and 7.",
+    sketch=(
+        "previous = torch.cat([torch.ones(1), schedule.alpha_bars[:-1]])\n"
+        "alpha_bar_prev, alpha_bar, alpha, beta = ...  # each [t], shaped (B, 1, 1, 1)\n"
+        "mean = ... * x_0 + ... * x_t\nvariance = ... * beta\nreturn mean, variance"
+    ),
+    examine=Compare(
+        my_posterior,
+        cases=_posterior_cases,
+        t_per_picture=True,
+        to_tensor=_joined,
+        first=_check_order,
+        bugs={
+            ("torch.ones(1)", "schedule.alpha_bars[-1:]"): (
+                "at t = 0 this reads alpha_bars[-1], the last of the schedule. Before step 0 nothing has been added: "
+                "there alpha_bar_prev is 1."
+            ),
+            ("torch.ones(1)", "schedule.alpha_bars[:1]"): (
+                "at t = 0 this takes alpha_bars[0] for the alpha_bar before it. Before step 0 nothing has been added: "
+                "there it is 1."
+            ),
+            ("x_t, variance", "x_t, beta"): (
+                "the variance is beta. The posterior knows x_0, too, and is surer: beta * (1 - alpha_bar_prev) / (1 - "
+                "alpha_bar)."
+            ),
+            ("x_t, variance", "x_t, variance.sqrt()"): (
+                "that is the deviation; the variance is wanted, without the root."
+            ),
+            ("= (1 - alpha_bar_prev) / (1 - alpha_bar)", "= (1 - alpha_bar) / (1 - alpha_bar_prev)"): (
+                "in the variance the fraction stands on its head: (1 - alpha_bar_prev) / (1 - alpha_bar) * beta."
+            ),
+            ("of_x_0 * x_0 + of_x_t * x_t", "of_x_0 * x_t + of_x_t * x_0"): (
+                "the factors of x_0 and x_t have changed places."
+            ),
+            ("alpha_bar_prev.sqrt()", "alpha_bar_prev"): (
+                "the root is missing over alpha_bar_prev, in the factor of x_0."
+            ),
+            ("alpha.sqrt()", "alpha"): "the root is missing over alpha, in the factor of x_t.",
+            _from_two_witnesses: (
+                "at t = 0 this reads alpha_bars[-1], the last of the schedule, for what stood before step 0: there "
+                "alpha_bar_prev is 1, and x_0 is known for certain."
+            ),
+            ("alpha_bar_prev.sqrt()", "alpha_bar.sqrt()"): (
+                "the factor of x_0 has sqrt(alpha_bar); it should be the one before, sqrt(alpha_bar_prev)."
+            ),
+            ("[t].reshape(-1, 1, 1, 1)", "[t[0]]"): ONLY_FIRST,
+        },
+        on_nan="at t = 0 no variance is left before the step, 1 - alpha_bar_prev = 0, and 1 / 0 is infinite. Equations "
+        "6 and 7 divide by 1 - alpha_bar only.",
+    ),
+)
+
+EXERCISES = ADD_NOISE, COSINE_BETAS, POSTERIOR

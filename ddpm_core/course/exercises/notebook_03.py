@@ -1,0 +1,165 @@
+"""The exercises of notebook 03: time_embedding, residual_block, middle_shape."""
+
+import torch
+import torch.nn.functional as F
+
+from ddpm_core.blocks import ResidualBlock
+from ddpm_core.course.exercises.compare import Compare, Exercise, NotYet, noise
+from ddpm_core.support.guards import describe
+
+# ---- time_embedding: sines and cosines of t --------------------------------------------------------------------------
+
+
+def my_time_embedding(t, num_sinusoids):
+    half = num_sinusoids // 2
+    frequencies = 10_000 ** (-torch.arange(half) / half)
+    angles = t[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+TIME_EMBEDDING = Exercise(
+    answer=my_time_embedding,
+    general="TimeEmbedding",
+    hint="A column of steps (B, 1) times a row of frequencies (half,) is a table of angles (B, half).",
+    sketch=(
+        "half = num_sinusoids // 2\nfrequencies = 10_000 ** (-torch.arange(half) / ...)\n"
+        "angles = t[:, None] * ...\nreturn torch.cat([..., ...], dim=1)"
+    ),
+    examine=Compare(
+        my_time_embedding,
+        cases=[(torch.tensor([0, 1, 7, 150, 999]), 16), (torch.tensor([3, 42]), 8)],
+        rtol=1e-2,  # of an angle of 999 float32 keeps four digits after the point
+        atol=1e-3,
+        bugs={
+            ("angles.sin(), angles.cos()", "angles.cos(), angles.sin()"): (
+                "cosines and sines have changed places: the first half are the sines."
+            ),
+            ("cat", "stack", "dim=1)", "dim=2).flatten(1)"): (
+                "sines and cosines alternate. That works as well as ours, but here the first half are the sines and "
+                "the second half the cosines: torch.cat([angles.sin(), angles.cos()], dim=1)."
+            ),
+            ("-torch", "torch"): (
+                "the frequencies rise from 1 to 10,000, so that a step more turns most angles all the way round: the "
+                "exponent needs a minus."
+            ),
+            ("/ half", "/ num_sinusoids"): (
+                "the exponent runs over all num_sinusoids, but there are only half as many frequencies: divide i by "
+                "half."
+            ),
+            ("/ half", "/ (half - 1)"): (
+                "the last exponent is -1, from dividing by half - 1; here i is divided by half."
+            ),
+            ("angles.", "(2 * torch.pi * angles)."): (
+                "the angles carry a factor of 2 pi, which is not in this formula."
+            ),
+            ("10_000", "1_000"): "the base is 1,000; it should be 10,000.",
+            ("cos", "sin"): "both halves are sines; the second half should be cosines.",
+            (".sin()", "", ".cos()", ""): "these are the angles; their sines and cosines are wanted.",
+        },
+    ),
+)
+
+# ---- residual_block: norm, silu, convolution, twice ------------------------------------------------------------------
+
+
+def my_residual_block(block, x, embedding):
+    h = block.conv_1(F.silu(block.norm_1(x)))
+    scale, shift = block.scale_shift(F.silu(embedding))[:, :, None, None].chunk(2, dim=1)
+    h = block.norm_2(h) * (1 + scale) + shift
+    h = block.conv_2(F.silu(h))
+    return block.shortcut(x) + h
+
+
+def _new_block(in_channels: int, out_channels: int) -> ResidualBlock:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        block = ResidualBlock(in_channels, out_channels, embedding_dim=12)
+        for weight in block.parameters():  # none at 0 or 1, so that every part of it counts
+            torch.nn.init.normal_(weight, std=0.3)
+    return block.requires_grad_(False)
+
+
+RESIDUAL_BLOCK = Exercise(
+    answer=my_residual_block,
+    general="ResidualBlock",
+    hint="Twice norm, silu, convolution; scale and shift come right after the second norm; the shortcut last.",
+    sketch=(
+        "h = block.conv_1(F.silu(...))\nscale, shift = block.scale_shift(...)[:, :, None, None].chunk(2, dim=1)\n"
+        "h = block.norm_2(h) * (...) + ...\nh = block.conv_2(...)\nreturn ... + h"
+    ),
+    examine=Compare(
+        my_residual_block,
+        cases=[
+            (_new_block(8, 16), noise(3, 8, 4, 6, seed=3), noise(3, 12, seed=4)),
+            (_new_block(8, 8), noise(4, 8, 4, 4, seed=5), noise(4, 12, seed=6)),
+        ],
+        bugs={
+            ("block.shortcut(x) + ", ""): "the shortcut is missing: at the end, add block.shortcut(x).",
+            ("(1 + scale)", "scale"): (
+                "h is multiplied with scale; it should be 1 + scale, so that a scale of 0 changes nothing."
+            ),
+            ("scale, shift =", "shift, scale ="): (
+                "scale and shift have changed places: the first half of block.scale_shift is the scale."
+            ),
+            (" * (1 + scale) + shift", ""): "the time embedding is not heard: scale and shift must change h.",
+            (" + shift", ""): "the shift is missing: h * (1 + scale) + shift.",
+            (" * (1 + scale)", ""): "the scale is missing: h * (1 + scale) + shift.",
+            ("F.silu(embedding)", "embedding"): "the embedding goes through F.silu before block.scale_shift.",
+            ("F.silu(block", "(block"): "the F.silu before conv_1 is missing: norm, silu, convolution.",
+            ("F.silu(h)", "h"): "the F.silu before conv_2 is missing.",
+            ("block.norm_1(x)", "x"): "norm_1 is missing: norm, silu, convolution.",
+            ("block.norm_2(h)", "h"): "norm_2 is missing: it comes before scale and shift.",
+            ("block.norm_2(h) * (1 + scale) + shift", "block.norm_2(h * (1 + scale) + shift)"): (
+                "scale and shift come before norm_2, which takes them out again: first the norm, then scale and shift."
+            ),
+        },
+    ),
+)
+
+# ---- middle_shape: what the middle of the U sees ---------------------------------------------------------------------
+
+
+def middle_shape():
+    channels, size = (32, 64, 128, 256), 96
+    size = size // 2 ** (len(channels) - 1)  # halved between levels, so once less than there are levels
+    return channels[-1], size, size
+
+
+def _examine_middle_shape(value: object) -> None:
+    try:
+        shape = tuple(int(number) for number in value)
+        if any(float(number) != int(number) for number in value):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise NotYet(f"three whole numbers are wanted, (C, H, W); this is {describe(value)}.") from None
+    if len(shape) != 3:
+        raise NotYet(f"three numbers are wanted, (C, H, W); these are {len(shape)}.")
+    C, H, W = right = middle_shape()
+    if shape == right:
+        return
+    if shape == (H, W, C):
+        raise NotYet("the numbers are right, but PyTorch's order is channels first: (C, H, W).")
+    if shape[1] != shape[2]:
+        raise NotYet("a square picture stays square all the way down: H and W are the same.")
+    if shape[1] == 96:
+        raise NotYet("the picture is not halved at all; between two levels it is halved, height and width.")
+    if shape[1] == H // 2:
+        raise NotYet("halved once too often: four levels have three steps down between them.")
+    if shape[1] == 2 * H:
+        raise NotYet("halved once too seldom: four levels have three steps down between them.")
+    if shape[1] == H:
+        raise NotYet(
+            f"height and width are right, but not the {shape[0]} channels: the middle is as wide as the last level."
+        )
+    raise NotYet("halve 96 once between two levels, and take the channels of the last level.")
+
+
+MIDDLE_SHAPE = Exercise(
+    answer=middle_shape,
+    value="my_middle",
+    examine=_examine_middle_shape,
+    hint="How often is a picture halved on its way down through four levels?",
+    sketch="my_middle = (channels of the last level, 96 / 2 / ..., 96 / 2 / ...)",
+)
+
+EXERCISES = TIME_EMBEDDING, RESIDUAL_BLOCK, MIDDLE_SHAPE

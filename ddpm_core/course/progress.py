@@ -1,0 +1,37 @@
+"""What is done so far: in a small file beside the notebooks, which outlives the kernel."""
+
+import json
+import os
+from pathlib import Path
+
+from ddpm_core.support.atomic import atomic_write
+
+in_this_kernel: set[str] = set()  # what counts although no file could be written
+
+
+def done() -> set[str]:
+    """The names of the exercises and gates that are done."""
+    file = _file()
+    try:
+        kept = set(json.loads(file.read_text(encoding="utf-8"))) if file else set()
+    except (OSError, ValueError, TypeError):  # none yet, or damaged: what this kernel has seen still counts
+        kept = set()
+    return kept | in_this_kernel
+
+
+def record(name: str) -> None:
+    in_this_kernel.add(name)
+    file = _file()
+    if file is None:
+        return
+    try:
+        with atomic_write(file) as new:
+            new.write(json.dumps(sorted(done())).encode())
+    except OSError:
+        pass  # a folder that cannot be written: then it lasts as long as the kernel
+
+
+def _file() -> Path | None:
+    """In the folder that the notebook runs in, unless DDPM_PROGRESS names another file, or none: an empty name."""
+    name = os.environ.get("DDPM_PROGRESS", ".progress.json")
+    return Path(name) if name else None

@@ -1,0 +1,213 @@
+"""Calling what a learner wrote: whatever it does, the learner gets a sentence, and the kernel lives on."""
+
+import ast
+import ctypes
+import inspect
+import threading
+import time
+import traceback
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ddpm_core.course.exercises.compare import ALONG_A_ROW, Answer, Exercise, NotYet, T
+from ddpm_core.schedule import NoiseSchedule
+from ddpm_core.support.guards import describe
+
+SECONDS_AT_MOST = 5.0  # then a learner's function counts as endless
+
+
+def made_safe(answer: object, exercise: Exercise) -> Answer:
+    """The learner's function, which raises nothing but NotYet: where it raises, never ends, or harms what it is given.
+
+    Raises NotYet where it cannot be called as the exercise asks.
+    """
+    _check_function(answer, exercise)
+    _check_parameters(answer, exercise)
+    deadline = time.monotonic() + SECONDS_AT_MOST
+
+    def wrapped(function: Callable) -> Answer:
+        def safe(*arguments: object) -> object:
+            returned = _call(function, arguments, deadline)
+            return wrapped(returned) if callable(returned) else returned  # a closure is called later
+
+        return safe
+
+    return wrapped(answer)
+
+
+def check_value(answer: object, exercise: Exercise) -> None:
+    """Raises NotYet where the learner gave what makes the value, and not the value."""
+    if inspect.isclass(answer):
+        raise NotYet(f"this is the class {answer.__name__} itself; {exercise.wanted} should be a value.")
+    if inspect.isroutine(answer):
+        raise NotYet(
+            f"this is a function; {exercise.wanted} should be a value: call the function, and give what it returns."
+        )
+
+
+def is_stub(answer: object) -> bool:
+    """Is nothing in it but a docstring, `...`, `pass`, a return of nothing, or NotImplementedError raised?
+
+    Its syntax tree tells. False where Python does not keep the source: such a stub is called, and returns None.
+    """
+    try:
+        source = inspect.getsource(answer)  # of what a decorator with functools.wraps wraps
+        indented = source[0].isspace()
+        tree = ast.parse(f"if True:\n{source}" if indented else source)
+    except (OSError, TypeError, ValueError, SyntaxError):  # no function, no source, or a piece of a longer statement
+        return False
+    if getattr(answer, "__name__", "") == "<lambda>":  # its source is the whole line: the parameters tell which it is
+        names = list(inspect.signature(answer).parameters)
+        lambdas = [node for node in ast.walk(tree) if isinstance(node, ast.Lambda)]
+        bodies = [node.body for node in lambdas if [argument.arg for argument in node.args.args] == names]
+        return bool(bodies) and all(_is_nothing(body) for body in bodies)
+    definition = tree.body[0].body[0] if indented else tree.body[0]
+    if not isinstance(definition, ast.FunctionDef | ast.AsyncFunctionDef):  # a class
+        return False
+    return all(_does_nothing(statement) for statement in definition.body)
+
+
+def _does_nothing(statement: ast.stmt) -> bool:
+    match statement:
+        case ast.Pass() | ast.Expr(ast.Constant()):
+            return True
+        case ast.Return(value):
+            return value is None or _is_nothing(value)
+        case ast.Raise(ast.Name("NotImplementedError") | ast.Call(ast.Name("NotImplementedError"))):
+            return True
+    return False
+
+
+def _is_nothing(expression: ast.expr) -> bool:
+    return isinstance(expression, ast.Constant) and (expression.value is None or expression.value is ...)
+
+
+def _check_function(answer: object, exercise: Exercise) -> None:
+    if inspect.isclass(answer):
+        raise NotYet(
+            f"this is the class {answer.__name__} itself, and calling a class makes an instance of it. Give an "
+            f"instance that can be called as {exercise.wanted}, such as {answer.__name__}(), or a plain function."
+        )
+    if callable(answer):
+        return
+    if type(answer).__module__.partition(".")[0] not in ("builtins", "torch", "numpy"):  # a class of one's own
+        raise NotYet(
+            f"this is an instance of the class {type(answer).__name__}, and it cannot be called: the class has no "
+            f"__call__ (for an nn.Module: forward). Give something that can be called as {exercise.wanted}."
+        )
+    name = exercise.answer.__name__
+    raise NotYet(f"give the function itself, {name}, and not what it returns; this is {describe(answer)}.")
+
+
+def _check_parameters(answer: Callable, exercise: Exercise) -> None:
+    try:
+        signature = inspect.signature(answer)
+    except (TypeError, ValueError):  # a function of C, which has none
+        return
+    given = tuple(signature.parameters)
+    if sorted(given) == sorted(exercise.parameters) and given != exercise.parameters:
+        raise NotYet(f"its parameters are in another order: the order is that of {exercise.wanted}.")
+    try:
+        signature.bind(*exercise.parameters)
+    except TypeError:
+        if given[:1] == ("self",):
+            raise NotYet(
+                f"this is a method taken from its class, which still wants self: make an instance, and give that "
+                f"one's method, to be called as {exercise.wanted}."
+            ) from None
+        raise NotYet(f"it should take what {exercise.wanted} takes; yours takes {signature}.") from None
+
+
+def _call(function: Callable, arguments: tuple, deadline: float) -> object:
+    """What function returns; NotYet where it raises, never ends, returns nothing, or changes what it was given."""
+    arguments = tuple(_copy(argument) for argument in arguments)  # whatever it does to them, the checks keep theirs
+    before = [_copy(argument) for argument in arguments]
+    outcome: dict[str, object] = {}
+
+    def work() -> None:
+        try:
+            with torch.enable_grad():
+                outcome["returned"] = function(*arguments)
+        except BaseException as error:  # whatever it is, the learner gets a sentence
+            outcome["raised"] = error
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    worker.join(max(0.5, deadline - time.monotonic()))
+    if worker.is_alive():
+        _stop(worker)
+        raise NotYet(f"it was still running after {SECONDS_AT_MOST:.0f} seconds and was stopped: an endless loop?")
+    if "raised" in outcome:
+        raise NotYet(_explained(outcome["raised"], function, arguments)) from None
+    if not all(_unchanged(argument, copy) for argument, copy in zip(arguments, before, strict=True)):
+        raise NotYet(
+            "it changes one of its inputs in place (an operation that ends in _, such as add_, or x[...] = ...). "
+            "The caller still needs them: make a new tensor."
+        )
+    returned = outcome["returned"]
+    if returned is None:
+        raise NotYet("it returns None: is the return line missing?")
+    if inspect.isclass(returned):
+        raise NotYet(f"it returns the class {returned.__name__} itself; return an instance of it, or a function.")
+    if inspect.isgenerator(returned):
+        raise NotYet("it is a generator, as there is a yield in it: use return.")
+    if inspect.iscoroutine(returned):
+        returned.close()
+        raise NotYet("it is async, and must be awaited: write def instead of async def.")
+    return returned
+
+
+def _copy(argument: object) -> object:
+    if isinstance(argument, Tensor):
+        return argument.clone()
+    return NoiseSchedule(argument.betas.clone()) if isinstance(argument, NoiseSchedule) else argument
+
+
+def _unchanged(argument: object, copy: object) -> bool:
+    if isinstance(argument, NoiseSchedule):
+        tensors = ("betas", "alphas", "alpha_bars")
+        return all(torch.equal(getattr(argument, name), getattr(copy, name)) for name in tensors)
+    return not isinstance(argument, Tensor) or torch.equal(argument, copy)
+
+
+def _stop(worker: threading.Thread) -> None:
+    """Makes a thread that runs Python code end: an exception arises in it at its next line."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker.ident), ctypes.py_object(SystemExit))
+    worker.join(1.0)
+
+
+def _explained(error: BaseException, function: Callable, arguments: tuple) -> str:
+    """An exception inside a learner's function, as a sentence with the line where it arose."""
+    message = str(error).strip().splitlines()[0] if str(error).strip() else ""
+    lowered = message.lower()
+    sizes_differ = "must match the size of tensor" in lowered
+    if "not compiled with cuda" in lowered or "nvidia driver" in lowered or "no cuda gpus" in lowered:
+        what = (
+            "it asks for a GPU, and this machine has none: make new tensors on the device of an input, device=x.device"
+        )
+    elif "same device" in lowered:
+        what = "it mixes tensors on two devices: make new tensors on the device of an input, device=x.device"
+    elif sizes_differ:
+        what = f"two shapes do not fit together ({message})"
+    elif isinstance(error, RecursionError):
+        what = "it calls itself without end"
+    else:
+        what = f"it stops with {type(error).__name__}" + (f": {message}" if message else "")
+    sentence = what if what.endswith((".", "?")) else f"{what}."
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return sentence
+    if sizes_differ and "t" in code.co_varnames[: code.co_argcount]:
+        sentence += f" {_help_on_t(message, arguments)}"
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == code.co_filename]
+    return sentence + (f" It was in this line:  {own[-1].line}" if own and own[-1].line else "")
+
+
+def _help_on_t(message: str, arguments: tuple) -> str:
+    if not any(isinstance(argument, Tensor) and argument.ndim == 4 for argument in arguments):
+        return "If t should go along the rows of a table, make it a column: t[:, None]."
+    if f"({T})" in message:
+        return f"The schedule's tensors have one number for each of its {T} steps: pick one per picture, alpha_bars[t]."
+    return ALONG_A_ROW
