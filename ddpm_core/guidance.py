@@ -19,7 +19,7 @@ def drop_condition(
     cond: (B, ...), one condition per picture; null_cond: (...), the condition that says nothing. Returns (B, ...).
     """
     guards.number("probability", probability, least=0, most=1)
-    guards.one_condition(cond, null_cond)
+    guards.shape("null_cond", null_cond, cond.shape[1:], "one condition's")
     dropped = torch.rand(len(cond), generator=generator, device=cond.device) < probability  # one draw per picture
     return torch.where(dropped.reshape(-1, *[1] * null_cond.ndim), null_cond, cond)
 
@@ -43,7 +43,7 @@ def guided(
     """
     guards.number("guidance_scale", guidance_scale, least=0)
     null_cond = null_cond.expand_as(cond) if null_cond.shape == cond.shape[1:] else null_cond
-    guards.conditions(cond, null_cond)
+    guards.shape("null_cond", null_cond, cond.shape, "cond's")
     if guidance_scale in (0, 1):
         only = cond if guidance_scale == 1 else null_cond
         return lambda x_t, t: model(x_t, t, only)

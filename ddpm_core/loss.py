@@ -26,7 +26,7 @@ def diffusion_loss(
     t = torch.randint(len(schedule), (len(x_0),), generator=generator, device=x_0.device)
     eps = torch.randn(x_0.shape, generator=generator, device=x_0.device, dtype=x_0.dtype)
     eps_hat = eps_model(add_noise(schedule, x_0, t, eps), t)
-    guards.eps_hat(eps_hat, eps.shape)
+    guards.shape("what eps_model returns", eps_hat, eps.shape, "x_t's")
     if min_snr_gamma is None:
         return F.mse_loss(eps_hat, eps)
     squared_errors = (eps_hat - eps).square().flatten(1).mean(dim=1)  # (B,)

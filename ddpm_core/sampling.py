@@ -68,7 +68,7 @@ def reverse_process(
             t = timesteps[number].expand(len(x_t))  # what the network was trained with
             i = torch.full_like(t, number)  # the same moment, counted in the shorter schedule
             eps_hat = eps_model(x_t, t)
-            guards.eps_hat(eps_hat, x_t.shape)
+            guards.shape("what eps_model returns", eps_hat, x_t.shape, "x_t's")
             x_0_hat = predict_x_0(short_schedule, x_t, i, eps_hat)
             x_t = step(short_schedule, x_0_hat.clamp(-1, 1) if clip_x_0 else x_0_hat, x_t, i)
             yield x_t

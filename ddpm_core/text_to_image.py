@@ -29,7 +29,7 @@ class TextToImage(nn.Module):
 
     def __init__(self, unet: UNet, text_encoder: TextEncoder, tokenizer: Tokenizer):
         super().__init__()
-        guards.reading(unet.config, text_encoder.config, (len(tokenizer), tokenizer.max_length))
+        guards.reading(unet.config, text_encoder.config, tokenizer.config)
         self.unet, self.text_encoder, self.tokenizer = unet, text_encoder, tokenizer
 
     @property

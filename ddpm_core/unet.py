@@ -48,7 +48,8 @@ class UNet(nn.Module):
         input_skip: bool = False,
     ):
         super().__init__()
-        guards.unet_plan(channels, attention_levels, cross_attention_levels, context_dim, blocks_per_level, patch_size)
+        counts = dict(blocks_per_level=blocks_per_level, patch_size=patch_size)
+        guards.unet_plan(channels, attention_levels, cross_attention_levels, context_dim, **counts)
         D = 4 * channels[0]
         self.time_embedding = TimeEmbedding(channels[0], D)
         # The gist of the text, the mean of its vectors, reaches every residual block together with the step number.

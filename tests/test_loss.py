@@ -82,7 +82,7 @@ def test_a_timestep_with_no_signal_left_counts_fully():
     "eps_model, gamma, words",
     [
         (tenth, 0, "min_snr_gamma must be a number above 0; got 0"),
-        (lambda x_t, t: x_t[:1], None, "eps_model must return a tensor of x_t's shape"),
+        (lambda x_t, t: x_t[:1], None, "what eps_model returns must be a tensor of x_t's shape"),
     ],
 )
 def test_a_slip_is_named(schedule, x_0, eps_model, gamma, words):

@@ -143,5 +143,5 @@ def test_a_slip_is_named_at_the_call_and_not_at_the_first_step(schedule, change,
 
 
 def test_a_predictor_that_returns_another_shape_is_named_at_its_step(schedule):
-    with pytest.raises(ValueError, match=r"eps_model must return .* \(2, 1, 4, 4\); got .*\(1, 1, 4, 4\)"):
+    with pytest.raises(ValueError, match=r"what eps_model returns must be .* \(2, 1, 4, 4\); got .*\(1, 1, 4, 4\)"):
         next(sample(lambda x_t, t: x_t[:1], schedule, noise(2, 1, 4, 4)))

@@ -1,6 +1,7 @@
 """What is refused, and in which words. Each rule stands here once; elsewhere it is one line that calls it.
 
-Whoever raises an error here says which argument it was, what was given and what is accepted. Nothing here computes.
+A function here returns where its arguments are as its name says, and else raises ValueError, or TypeError where a value
+is of another kind. The message names the argument, what is accepted and what was given.
 """
 
 import math
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 
 import torch
-from torch import Tensor
+from torch import Size, Tensor
 
 # ---- Any value -------------------------------------------------------------------------------------------------------
 
@@ -32,19 +33,16 @@ def is_whole(value: object) -> bool:
 
 
 def whole_number(name: str, value: object, least: int = 1, most: int | None = None, why: str = "") -> None:
-    """Raises ValueError unless value is a whole number from least to most; why says where the limit comes from."""
-    if is_whole(value) and value >= least and (most is None or value <= most):
-        return
-    limits = f", {least} or more" if most is None else f" from {least} to {most}"
-    raise ValueError(f"{name} must be a whole number{limits}{why}; got {describe(value)}")
+    if not is_whole(value) or value < least or (most is not None and value > most):
+        limits = f", {least} or more" if most is None else f" from {least} to {most}"
+        raise ValueError(f"{name} must be a whole number{limits}{why}; got {describe(value)}")
 
 
 def number(
     name: str, value: object, least: float = -math.inf, most: float = math.inf, above: float = -math.inf
 ) -> None:
-    """Raises ValueError unless value is a finite number from least to most, and above the limit of that name."""
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    if is_number and math.isfinite(value) and least <= value <= most and value > above:
+    is_number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if is_number and least <= value <= most and value > above:
         return
     if above > -math.inf:
         limits = f"be a number above {above:g}"
@@ -56,7 +54,6 @@ def number(
 
 
 def instance(name: str, value: object, wanted: type, example: str = "") -> None:
-    """Raises TypeError unless value is an instance of the class."""
     if not isinstance(value, wanted):
         article = "an" if wanted.__name__[0] in "AEIOU" else "a"
         example = f", such as {example}" if example else ""
@@ -64,13 +61,11 @@ def instance(name: str, value: object, wanted: type, example: str = "") -> None:
 
 
 def several(name: str, values: object, what: str) -> None:
-    """Raises TypeError where a single string stands for a list of them."""
     if isinstance(values, str):
         raise TypeError(f"{name} must be a list of {what}, such as [{values!r}]; got a single string")
 
 
 def text(name: str, value: object) -> None:
-    """Raises TypeError unless value is a string."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string; got {describe(value)}")
 
@@ -78,8 +73,14 @@ def text(name: str, value: object) -> None:
 # ---- Tensors ---------------------------------------------------------------------------------------------------------
 
 
+def shape(name: str, value: object, wanted: Size, whose: str) -> None:
+    """whose: what has the wanted shape."""
+    if not isinstance(value, Tensor) or value.shape != wanted:
+        raise ValueError(f"{name} must be a tensor of {whose} shape {tuple(wanted)}; got {describe(value)}")
+
+
 def floats(**two: object) -> None:
-    """Raises unless both are tensors of floats and of one shape. Their keywords are their names in the message."""
+    """Both tensors are floating point and of one shape; their keywords are their names in the message."""
     for name, value in two.items():
         if not isinstance(value, Tensor) or not value.is_floating_point():
             hint = " (turn 0..255 into -1..1 first: x.float() / 127.5 - 1)" if getattr(value, "ndim", 0) > 1 else ""
@@ -90,7 +91,7 @@ def floats(**two: object) -> None:
 
 
 def pictures(pictures: object, name: str = "pictures", bytes_too: bool = False) -> None:
-    """Raises unless pictures is a float tensor (N, C, H, W) with values in [-1, 1]; bytes_too allows uint8."""
+    """A float tensor (N, C, H, W) with values in [-1, 1]; bytes_too allows uint8."""
     if not isinstance(pictures, Tensor) or pictures.ndim != 4 or len(pictures) == 0:
         raise ValueError(f"{name} must be a tensor of pictures, (N, C, H, W); got {describe(pictures)}")
     if bytes_too and pictures.dtype == torch.uint8:
@@ -106,7 +107,6 @@ def pictures(pictures: object, name: str = "pictures", bytes_too: bool = False) 
 
 
 def betas(betas: object) -> None:
-    """Raises unless betas make a schedule: a 1-D tensor of floats, each strictly between 0 and 1."""
     if not isinstance(betas, Tensor) or betas.ndim != 1 or len(betas) == 0 or not betas.is_floating_point():
         raise ValueError(f"betas must be a 1-D tensor of floats, such as linear_betas(1000); got {describe(betas)}")
     if not ((betas > 0) & (betas < 1)).all():
@@ -115,7 +115,7 @@ def betas(betas: object) -> None:
 
 
 def alpha_bars(alpha_bars: Tensor) -> None:
-    """Raises where rounding made an alpha_bar 0 or 1: the inverse and the posterior divide by it and by 1 minus it."""
+    """None rounded to 0 or 1: the inverse and the posterior divide by alpha_bar and by 1 - alpha_bar."""
     first, last = alpha_bars[0].item(), alpha_bars[-1].item()
     if first == 1 or last == 0:
         why = "the first beta is too small" if first == 1 else "the betas together leave nothing of the picture"
@@ -125,7 +125,7 @@ def alpha_bars(alpha_bars: Tensor) -> None:
 
 
 def timesteps(t: object, x: Tensor, num_timesteps: int, look: bool = True) -> None:
-    """Raises unless t is long, (B,), with values from 0 to num_timesteps - 1; look=False spares a GPU that look."""
+    """Long, (B,), with values from 0 to num_timesteps - 1. look=False spares a GPU the look at the values."""
     B = len(x)
     if not isinstance(t, Tensor) or t.dtype != torch.long:
         raise TypeError(
@@ -143,40 +143,18 @@ def timesteps(t: object, x: Tensor, num_timesteps: int, look: bool = True) -> No
         )
 
 
-def same_device(values: Tensor, x: Tensor) -> None:
-    """Raises where a schedule and the pictures are on two devices."""
-    if values.device != x.device:
+def same_device(schedule: Tensor, pictures: Tensor) -> None:
+    if schedule.device != pictures.device:
         raise ValueError(
-            f"the schedule is on {values.device} but the pictures are on {x.device}: "
-            f'move it with schedule = schedule.to("{x.device}")'
+            f"the schedule is on {schedule.device} but the pictures are on {pictures.device}: "
+            f'move it with schedule = schedule.to("{pictures.device}")'
         )
-
-
-def one_condition(cond: Tensor, null_cond: Tensor) -> None:
-    """Raises unless null_cond has the shape of one of the conditions."""
-    if null_cond.shape != cond.shape[1:]:
-        raise ValueError(
-            f"null_cond must have the shape of one condition, {tuple(cond.shape[1:])}; got {describe(null_cond)}"
-        )
-
-
-def conditions(cond: Tensor, null_cond: Tensor) -> None:
-    """Raises unless there is a null_cond beside each condition."""
-    if null_cond.shape != cond.shape:
-        raise ValueError(f"null_cond must be of cond's shape {tuple(cond.shape)}; got {describe(null_cond)}")
-
-
-def one_condition_each(x_t: Tensor, cond: Tensor) -> None:
-    """Raises unless there is a condition for each picture."""
-    if len(x_t) != len(cond):
-        raise ValueError(f"there are {len(cond)} conditions for {len(x_t)} pictures; there must be one for each")
 
 
 # ---- Networks --------------------------------------------------------------------------------------------------------
 
 
 def eps_model(eps_model: object) -> None:
-    """Raises TypeError unless eps_model can be called; names the network inside what was given instead."""
     if not callable(eps_model):
         inside = next((name for name in ("ema_model", "model") if hasattr(eps_model, name)), None)
         hint = f": pass its {inside}" if inside else ""
@@ -184,40 +162,33 @@ def eps_model(eps_model: object) -> None:
 
 
 def noise(x_T: object) -> None:
-    """Raises unless x_T is a batch to begin sampling with."""
     if not isinstance(x_T, Tensor) or not x_T.is_floating_point() or x_T.ndim < 2:
         raise ValueError("x_T must be a batch of noise, such as torch.randn(16, 1, 8, 8): a tensor of floats (B, ...)")
 
 
-def eps_hat(eps_hat: object, shape: torch.Size) -> None:
-    """Raises unless what an eps_model returned is a tensor of its input's shape."""
-    if not isinstance(eps_hat, Tensor) or eps_hat.shape != shape:
-        raise ValueError(f"eps_model must return a tensor of x_t's shape {tuple(shape)}; got {describe(eps_hat)}")
+def one_condition_each(x_t: Tensor, cond: Tensor) -> None:
+    if len(x_t) != len(cond):
+        raise ValueError(f"there are {len(cond)} conditions for {len(x_t)} pictures; there must be one for each")
 
 
 def unet_plan(
-    channels: object,
-    attention_levels: Sequence,
-    cross_attention_levels: Sequence,
-    context_dim: int | None,
-    blocks_per_level: object,
-    patch_size: object,
+    channels: object, attention: Sequence, cross_attention: Sequence, context_dim: int | None, **counts: object
 ) -> None:
-    """Raises ValueError where a U-Net cannot be built so."""
+    """attention, cross_attention: numbers of levels; counts: what must be whole numbers, 1 or more."""
     is_list = isinstance(channels, tuple | list) and len(channels) > 0
     if not is_list or any(not is_whole(width) or width < 8 or width % 8 for width in channels):
         raise ValueError(f"channels must be multiples of 8, one per level, such as (32, 64); got {channels!r}")
-    for name, levels in dict(attention=attention_levels, cross_attention=cross_attention_levels).items():
+    for name, levels in dict(attention_levels=attention, cross_attention_levels=cross_attention).items():
         if any(not is_whole(level) or not 0 <= level < len(channels) for level in levels):
-            raise ValueError(f"{name}_levels must lie between 0 and {len(channels) - 1}; got {levels!r}")
-    if cross_attention_levels and context_dim is None:
+            raise ValueError(f"{name} must lie between 0 and {len(channels) - 1}; got {levels!r}")
+    if cross_attention and context_dim is None:
         raise ValueError("cross_attention_levels need a context_dim: how many numbers each vector of the text has")
-    whole_number("blocks_per_level", blocks_per_level)
-    whole_number("patch_size", patch_size)
+    for name, count in counts.items():
+        whole_number(name, count)
 
 
 def unet_input(x_t: object, t: object, context: object, padding: object, config: dict) -> None:
-    """Raises ValueError unless these are what a U-Net of this config takes."""
+    """config: what the U-Net was made with."""
     in_channels, patch_size = config["in_channels"], config["patch_size"]
     halvings, context_dim = len(config["channels"]) - 1, config["context_dim"]
     if not isinstance(x_t, Tensor) or x_t.ndim != 4 or not x_t.is_floating_point():
@@ -235,21 +206,20 @@ def unet_input(x_t: object, t: object, context: object, padding: object, config:
         )
     if not isinstance(t, Tensor) or t.dtype != torch.long or t.shape != (B,):
         raise ValueError(f"t must be a long tensor of shape ({B},), one step per picture; got {describe(t)}")
-    if context_dim is None and context is not None:
-        raise ValueError("this U-Net reads no text: it was made without context_dim, and was given a context")
-    if context_dim is not None:
-        if not isinstance(context, Tensor) or context.ndim != 3 or context.shape[::2] != (B, context_dim):
-            wanted = f"({B}, L, {context_dim})"
-            raise ValueError(f"this U-Net reads a text: context must be of shape {wanted}; got {describe(context)}")
-        if not isinstance(padding, Tensor) or padding.dtype != torch.bool or padding.shape != context.shape[:2]:
-            raise ValueError(f"padding must be bool, {tuple(context.shape[:2])}; got {describe(padding)}")
+    if context_dim is None:
+        if context is not None:
+            raise ValueError("this U-Net reads no text: it was made without context_dim, and was given a context")
+    elif not isinstance(context, Tensor) or context.ndim != 3 or context.shape[::2] != (B, context_dim):
+        wanted = f"({B}, L, {context_dim})"
+        raise ValueError(f"this U-Net reads a text: context must be of shape {wanted}; got {describe(context)}")
+    elif not isinstance(padding, Tensor) or padding.dtype != torch.bool or padding.shape != context.shape[:2]:
+        raise ValueError(f"padding must be bool, {tuple(context.shape[:2])}; got {describe(padding)}")
 
 
 # ---- Text ------------------------------------------------------------------------------------------------------------
 
 
 def vocabulary(words: Sequence) -> None:
-    """Raises unless words are strings, at least one, and different from one another."""
     several("words", words, "words")
     for word in words:
         text("each of the words", word)
@@ -260,32 +230,30 @@ def vocabulary(words: Sequence) -> None:
 
 
 def caption_length(caption: str, num_words: int, most: int) -> None:
-    """Raises where a caption has more words than a model reads."""
     if num_words > most:
         raise ValueError(f"the caption {caption!r} has {num_words} words, and this model reads {most}")
 
 
 def tokens(tokens: object) -> None:
-    """Raises unless tokens are what a Tokenizer returns."""
     if not isinstance(tokens, Tensor) or tokens.dtype != torch.long or tokens.ndim != 2:
         raise ValueError(f"tokens must be long, (B, L), as a Tokenizer returns them; got {describe(tokens)}")
 
 
-def reading(unet_config: dict, encoder_config: dict, tokenizer_config: tuple[int, int]) -> None:
-    """Raises where a U-Net, a text encoder and a tokenizer were not made for each other."""
-    unet_dim, text_dim = unet_config["context_dim"], encoder_config["dim"]
-    if unet_dim != text_dim:
-        raise ValueError(f"the U-Net reads a context_dim of {unet_dim}, but the text encoder writes {text_dim}")
-    sizes = encoder_config["vocabulary_size"], encoder_config["max_length"]
-    if sizes != tokenizer_config:
+def reading(unet: dict, encoder: dict, tokenizer: dict) -> None:
+    """The configs of a U-Net, a text encoder and a tokenizer that were made for each other."""
+    if unet["context_dim"] != encoder["dim"]:
         raise ValueError(
-            f"the text encoder was made for a vocabulary_size and max_length of {sizes}, but the tokenizer has "
-            f"{tokenizer_config}"
+            f"the U-Net reads a context_dim of {unet['context_dim']}, but the text encoder writes {encoder['dim']}"
+        )
+    sizes = encoder["vocabulary_size"], encoder["max_length"]
+    theirs = len(tokenizer["words"]) + 2, tokenizer["max_length"]  # padding and start are no words
+    if sizes != theirs:
+        raise ValueError(
+            f"the text encoder was made for a vocabulary_size and max_length of {sizes}, but the tokenizer has {theirs}"
         )
 
 
 def prompts(prompts: object, shape: object, guidance_scale: object) -> None:
-    """Raises unless prompts are a list with something in it, shape is that of a picture, and the scale is one."""
     several("prompts", prompts, "prompts")
     if len(prompts) == 0:
         raise ValueError("prompts is empty; give at least one prompt")
@@ -300,7 +268,6 @@ def prompts(prompts: object, shape: object, guidance_scale: object) -> None:
 def fitting(
     num_iterations: object, learning_rate: object, warmup_iterations: object, max_grad_norm: object, ema_decay: object
 ) -> None:
-    """Raises ValueError where a number that a training run is made with does not fit."""
     whole_number("num_iterations", num_iterations)
     number("learning_rate", learning_rate, above=0)
     whole_number("warmup_iterations", warmup_iterations, least=0)
@@ -310,14 +277,14 @@ def fitting(
 
 
 def training_data(data: object, cond: Tensor | None, null_cond: Tensor | None) -> None:
-    """Raises unless each picture has its condition, where there are any; warns of pictures in [0, 1]."""
+    """Pictures, each with its condition where there are any, or a function that brings both; warns of [0, 1]."""
     if callable(data) and not isinstance(data, Tensor):
         if cond is not None:
             raise ValueError("cond goes with a tensor of pictures; a function brings the conditions with its batches")
         return
     pictures(data, bytes_too=True)
     if data.is_floating_point() and data.min() >= 0:
-        warnings.warn("no value of pictures is below 0; if they are in [0, 1]: pictures * 2 - 1", stacklevel=4)
+        warnings.warn("no value of pictures is below 0; if they are in [0, 1]: pictures * 2 - 1", stacklevel=3)
     if (cond is None) != (null_cond is None) or (cond is not None and len(cond) != len(data)):
         raise ValueError(
             f"cond must have one row for each of the {len(data)} pictures, and null_cond beside it; "
@@ -326,7 +293,7 @@ def training_data(data: object, cond: Tensor | None, null_cond: Tensor | None) -
 
 
 def batch(x_0: Tensor, cond: Tensor | None, batch_size: int, null_cond: Tensor | None) -> None:
-    """Raises unless a batch that somebody else drew is of pictures, as many as was said, with conditions or without."""
+    """A batch that somebody else drew."""
     if len(x_0) != batch_size:
         raise ValueError(f"batches must hold {batch_size} pictures, which is batch_size; got {len(x_0)}")
     if (cond is None) != (null_cond is None):
@@ -335,7 +302,7 @@ def batch(x_0: Tensor, cond: Tensor | None, batch_size: int, null_cond: Tensor |
 
 
 def divergence(iteration: int, loss: float, back_at: int, learning_rate: float) -> str:
-    """What a learner should know whose loss stopped being a number."""
+    """What to say where a loss stopped being a number."""
     return (
         f"training stopped at iteration {iteration}: the loss became {loss}. The model is back at its last good "
         f"weights, those of iteration {back_at}. Likely causes: a learning rate that is too high (it is "

@@ -165,10 +165,8 @@ def test_a_schedule_elsewhere_is_refused_with_the_remedy():
 
 
 def test_conditions_stand_beside_their_pictures():
-    with refused(ValueError, "null_cond", "(2,)", "(3,)"):
-        guards.one_condition(torch.zeros(4, 2), torch.zeros(3))
-    with refused(ValueError, "null_cond", "cond's shape (4, 2)", "(5, 2)"):
-        guards.conditions(torch.zeros(4, 2), torch.zeros(5, 2))
+    with refused(ValueError, "null_cond must be a tensor of one condition's shape (2,); got float32", "(3,)"):
+        guards.shape("null_cond", torch.zeros(3), torch.zeros(4, 2).shape[1:], "one condition's")
     with refused(ValueError, "2 conditions for 4 pictures"):
         guards.one_condition_each(PICTURES, torch.zeros(2, 2))
 
@@ -194,22 +192,20 @@ def test_sampling_begins_with_a_batch_of_floats(x_T):
 
 @pytest.mark.parametrize("returned", [None, torch.zeros(4, 3, 8, 8), torch.zeros(1, 1, 8, 8)], ids=guards.describe)
 def test_a_network_answers_in_the_shape_of_its_input(returned):
-    with refused(ValueError, "eps_model must return", "(4, 1, 8, 8)", guards.describe(returned)):
-        guards.eps_hat(returned, PICTURES.shape)
+    with refused(ValueError, "x_t's shape (4, 1, 8, 8)", guards.describe(returned)):
+        guards.shape("what eps_model returns", returned, PICTURES.shape, "x_t's")
 
 
-PLAN = dict(
-    channels=(8, 8), attention_levels=(), cross_attention_levels=(), context_dim=None, blocks_per_level=1, patch_size=1
-)
+PLAN = dict(channels=(8, 8), attention=(), cross_attention=(), context_dim=None, blocks_per_level=1, patch_size=1)
 
 
 @pytest.mark.parametrize(
     "change, words",
     [
         *((dict(channels=c), "multiples of 8") for c in [(), (12,), (8, 20), (0, 8), (8.0,), ("8",), (True,), 32]),
-        *((dict(attention_levels=levels), "attention_levels must lie between 0 and 1") for levels in [(2,), (0, -1)]),
-        (dict(cross_attention_levels=(2,), context_dim=12), "cross_attention_levels must lie between 0 and 1"),
-        (dict(cross_attention_levels=(1,)), "cross_attention_levels need a context_dim"),
+        *((dict(attention=levels), "attention_levels must lie between 0 and 1") for levels in [(2,), (0, -1)]),
+        (dict(cross_attention=(2,), context_dim=12), "cross_attention_levels must lie between 0 and 1"),
+        (dict(cross_attention=(1,)), "cross_attention_levels need a context_dim"),
         (dict(blocks_per_level=0), "blocks_per_level must be a whole number, 1 or more; got 0"),
         (dict(patch_size=1.5), "patch_size must be a whole number, 1 or more; got 1.5"),
     ],
@@ -284,11 +280,11 @@ def test_texts_that_do_not_fit_are_refused():
     for tokens in (torch.zeros(2, 3), torch.zeros(3, dtype=torch.long), [[1, 2]]):
         with refused(ValueError, "tokens must be long, (B, L)"):
             guards.tokens(tokens)
-    encoder = dict(dim=16, vocabulary_size=5, max_length=6)
+    encoder, tokenizer = dict(dim=16, vocabulary_size=5, max_length=6), dict(words=["a", "b", "c"], max_length=6)
     with refused(ValueError, "context_dim of 8", "writes 16"):
-        guards.reading(dict(context_dim=8), encoder, (5, 6))
+        guards.reading(dict(context_dim=8), encoder, tokenizer)
     with refused(ValueError, "(5, 6)", "(4, 6)"):
-        guards.reading(dict(context_dim=16), encoder, (4, 6))
+        guards.reading(dict(context_dim=16), encoder, tokenizer | dict(words=["a", "b"]))
 
 
 @pytest.mark.parametrize(
