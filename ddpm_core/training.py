@@ -46,7 +46,8 @@ def fit(
             for group in state.optimizer.param_groups:
                 group["lr"] = learning_rate_at(state.iteration, num_iterations, learning_rate, warmup_iterations)
             state.step()
-            update_ema(state.ema_model, state.model, ema_decay_at(state.iteration, ema_decay))
+            # While the average is young it forgets faster, or it would remember the random start.
+            update_ema(state.ema_model, state.model, min(ema_decay, (1 + state.iteration) / (10 + state.iteration)))
             state.add_loss(loss)
             yield state
 
@@ -122,11 +123,6 @@ def learning_rate_at(iteration: int, num_iterations: int, peak: float, warmup_it
         return peak * (iteration + 1) / warmup_iterations
     progress = (iteration - warmup_iterations) / max(1, num_iterations - warmup_iterations)
     return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-
-
-def ema_decay_at(iteration: int, ema_decay: float) -> float:
-    """While the average is young it forgets faster, or it would remember the random start."""
-    return min(ema_decay, (1 + iteration) / (10 + iteration))
 
 
 @torch.no_grad()

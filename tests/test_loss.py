@@ -92,7 +92,8 @@ def test_a_slip_is_named(schedule, x_0, eps_model, gamma, words):
 
 def test_loss_by_timestep_is_the_mean_squared_error_at_each_step(digits, schedule):
     pictures, generator = digits[:5], torch.Generator().manual_seed(3)
-    steps, losses = loss_by_timestep(tenth, schedule, pictures, num_points=4, seed=3)
+    weight = torch.ones(1, requires_grad=True)  # as a network has
+    steps, losses = loss_by_timestep(lambda x_t, t: tenth(x_t, t) * weight, schedule, pictures, num_points=4, seed=3)
     assert steps.tolist() == [0, 33, 66, 99] and not losses.requires_grad
     for step, loss in zip(steps.tolist(), losses.tolist(), strict=True):
         eps, alpha_bar = torch.randn(5, 1, 8, 8, generator=generator), schedule.alpha_bars[step]
