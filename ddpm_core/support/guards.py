@@ -6,7 +6,7 @@ Whoever raises an error here says which argument it was, what was given and what
 import math
 import reprlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
 
@@ -321,3 +321,11 @@ def difference(a: dict, b: dict) -> tuple[dict, dict]:
 # Names that are on their way out with the code that calls them.
 check_eps_hat: Callable = eps_hat
 check_pictures: Callable = pictures
+
+
+def one_of(name: str, value: object, choices: Iterable) -> None:
+    """Raises ValueError unless value is one of the choices, strings or whole numbers; True is not 1."""
+    if not isinstance(value, bool) and any(value is choice or value == choice for choice in choices):
+        return
+    *most, last = (f'"{choice}"' if isinstance(choice, str) else str(choice) for choice in choices)
+    raise ValueError(f"{name} must be {', '.join(most)} or {last}; got {describe(value)}")
