@@ -3,12 +3,12 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from ddpm_core.support import guards
 from ddpm_core.support.files import shipped_file
 from ddpm_core.support.pixels import from_bytes, read_rgb
 
 
 def load_cat(size: int = 256) -> Tensor:
     """The cat as one picture (1, 3, size, size) in [-1, 1]. size is a divisor of 256, and averages pixels."""
-    if size not in (256, 128, 64, 32, 16, 8):
-        raise ValueError(f"size must be 256, 128, 64, 32, 16 or 8; got {size!r}")
+    guards.one_of("size", size, (256, 128, 64, 32, 16, 8))
     return F.avg_pool2d(from_bytes(read_rgb(shipped_file("cat.png")))[None], 256 // size)

@@ -78,9 +78,8 @@ class DigitScenes:
 
 def all_scenes(num_digits: int, withheld: bool, language: str = "en") -> list[Scene]:
     """Every scene with captions in the language: those that are withheld from training, or those that are not."""
-    _check_language(language)
-    if num_digits not in (1, 2):
-        raise ValueError(f"num_digits must be 1 or 2; got {num_digits!r}")
+    guards.one_of("language", language, ("en", "zh"))
+    guards.one_of("num_digits", num_digits, (1, 2))
     colours = [colour for colour in COLOURS if language == "en" or colour != ENGLISH_ONLY]
     scenes = product(product(range(10), colours), repeat=num_digits)
     return [scene for scene in scenes if is_withheld(scene) == withheld]
@@ -106,20 +105,14 @@ def is_withheld(scene: Scene) -> bool:
 
 def caption_of(scene: Scene, language: str = "en", wording: int = 0, numerals: bool = False) -> str:
     """A scene in words. language: "en" or "zh"; wording: 0 to 3; numerals: 7 for "seven"."""
-    _check_language(language)
-    if wording not in range(4):
-        raise ValueError(f"wording must be 0, 1, 2 or 3; got {wording!r}")
+    guards.one_of("language", language, ("en", "zh"))
+    guards.one_of("wording", wording, range(4))
     colour_words, digit_words = ({}, DIGITS) if language == "en" else (COLOURS_ZH, DIGITS_ZH)
     words = {}
     for place, (digit, colour) in enumerate(scene):
         words[f"c{place}"] = colour_words.get(colour, colour)
         words[f"d{place}"] = str(digit) if numerals else digit_words[digit]
     return WORDINGS[language, len(scene)][wording].format(**words)
-
-
-def _check_language(language: str) -> None:
-    if language not in ("en", "zh"):
-        raise ValueError(f'language must be "en" or "zh"; got {language!r}')
 
 
 def paint(digits: Tensor, colours: Sequence[str]) -> Tensor:

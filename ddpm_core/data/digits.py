@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from ddpm_core.support import guards
+
 HELD_OUT = 500
 
 
@@ -13,6 +15,7 @@ def load_digits(split: str = "all") -> tuple[Tensor, Tensor]:
     """
     from sklearn import datasets, model_selection  # here, because importing it takes a second
 
+    guards.one_of("split", split, ("all", "train", "held_out"))
     digits = datasets.load_digits()
     pictures = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 8 - 1  # 0..16 -> -1..1
     labels = torch.tensor(digits.target, dtype=torch.long)
@@ -21,7 +24,5 @@ def load_digits(split: str = "all") -> tuple[Tensor, Tensor]:
     train, held_out = model_selection.train_test_split(
         range(len(labels)), test_size=HELD_OUT, random_state=0, stratify=digits.target
     )
-    if split not in ("train", "held_out"):
-        raise ValueError(f'split must be "all", "train" or "held_out"; got {split!r}')
     rows = train if split == "train" else held_out
     return pictures[rows], labels[rows]

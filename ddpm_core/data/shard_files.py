@@ -37,8 +37,7 @@ def write_shards(
     wds = webdataset()
     _check_samples(pictures, captions)
     guards.whole_number("samples_per_shard", samples_per_shard)
-    if image_format not in PICTURES:
-        raise ValueError(f"image_format must be one of {', '.join(PICTURES)}; got {describe(image_format)}")
+    guards.one_of("image_format", image_format, PICTURES)
     folder = Path(folder).expanduser()
     starts = range(0, len(captions), samples_per_shard)
     paths = [folder / f"{number:05d}.tar" for number in range(len(starts))]

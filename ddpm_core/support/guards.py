@@ -7,7 +7,7 @@ is of another kind. The message names the argument, what is accepted and what wa
 import math
 import reprlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 
 import torch
@@ -63,6 +63,13 @@ def instance(name: str, value: object, wanted: type, example: str = "") -> None:
 def several(name: str, values: object, what: str) -> None:
     if isinstance(values, str):
         raise TypeError(f"{name} must be a list of {what}, such as [{values!r}]; got a single string")
+
+
+def one_of(name: str, value: object, choices: Iterable) -> None:
+    """Strings or whole numbers; True is not 1."""
+    if isinstance(value, bool) or value not in list(choices):
+        *most, last = (f'"{choice}"' if isinstance(choice, str) else str(choice) for choice in choices)
+        raise ValueError(f"{name} must be {', '.join(most)} or {last}; got {describe(value)}")
 
 
 def text(name: str, value: object) -> None:

@@ -13,7 +13,6 @@ from ddpm_core import (
     judge_scenes,
     load_digit_scenes,
     load_digits,
-    loss_by_timestep,
     nearest_pictures,
     scene_agreement,
 )
@@ -34,16 +33,6 @@ def noise() -> torch.Tensor:
 def samples(unseen, noise) -> torch.Tensor:
     """Pictures near to the training pictures and far from them, none as near to one as to another."""
     return torch.cat([unseen[:200] + 0.01 * noise, noise])
-
-
-def test_loss_by_timestep_is_the_mean_squared_error_at_each_step(digits, schedule):
-    pictures, generator = digits[:5], torch.Generator().manual_seed(3)
-    steps, losses = loss_by_timestep(lambda x_t, t: x_t * (t[:, None, None, None] + 1) / 50, schedule, pictures, 4, 3)
-    assert steps.tolist() == [0, 33, 66, 99]
-    for step, loss in zip(steps.tolist(), losses.tolist(), strict=True):
-        eps, alpha_bar = torch.randn(5, 1, 8, 8, generator=generator), schedule.alpha_bars[step]
-        x_t = alpha_bar.sqrt() * pictures + (1 - alpha_bar).sqrt() * eps
-        assert loss == pytest.approx((x_t * (step + 1) / 50 - eps).square().mean().item(), rel=1e-5)
 
 
 # Digits

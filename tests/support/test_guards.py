@@ -65,6 +65,11 @@ def test_an_instance_a_list_and_a_string_are_asked_for_by_name():
         guards.several("captions", "a cat", "captions")
     with refused(TypeError, "a prompt must be a string; got 7 (int)"):
         guards.text("a prompt", 7)
+    for value in (True, 3, "1", None, [1]):
+        with refused(ValueError, "num_digits must be 1 or 2; got", guards.describe(value)):
+            guards.one_of("num_digits", value, (1, 2))
+    with refused(ValueError, 'split must be "train" or "held_out"'):
+        guards.one_of("split", "test", ("train", "held_out"))
 
 
 @pytest.mark.parametrize(
