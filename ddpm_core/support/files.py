@@ -1,5 +1,6 @@
 """Where the course's own files are. Nothing here is about diffusion."""
 
+import os
 from pathlib import Path
 
 
@@ -20,3 +21,16 @@ def shipped_file(name: str) -> Path:
     if not path.is_file():
         raise FileNotFoundError(f"{name} is not in {data_folder()}; get it back with: git checkout -- data/{name}")
     return path
+
+
+def make_folder(file: Path) -> None:
+    """Makes the folder that a file will be written to, so that a wrong path shows before the work and not after it.
+
+    Raises ValueError where that cannot be done, or where the folder is read-only.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{file} cannot be written: there is no folder {file.parent} ({error.strerror})") from None
+    if not os.access(file.parent, os.W_OK):
+        raise ValueError(f"{file} cannot be written: the folder {file.parent.resolve()} is read-only")
