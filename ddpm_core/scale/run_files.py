@@ -16,10 +16,11 @@ from functools import partial
 from glob import escape
 from pathlib import Path
 
-from ddpm_core.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from ddpm_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ddpm_core.schedule import NoiseSchedule
 from ddpm_core.support.atomic import atomic_write, remove_unfinished, unfinished_name
-from ddpm_core.training import TrainingState
+from ddpm_core.support.tensor_file import CheckpointError
+from ddpm_core.training_state import TrainingState
 
 Row = Sequence[object]
 TITLE = ("iteration", "loss", "learning_rate")
@@ -41,38 +42,51 @@ class RunFiles:
         keep: int = 1,
         tensorboard: bool = False,
     ):
-        self.checkpoint, self.learning_rate, self.begun_at = checkpoint, learning_rate, begun_at
+        self.checkpoint, self.learning_rate = checkpoint, learning_rate
         self.older = [checkpoint.with_suffix(f".older{number}{checkpoint.suffix}") for number in range(1, keep + 1)]
         self.history = checkpoint.with_suffix(".csv")
-        self._open_tensorboard = _tensorboard_writer(checkpoint) if tensorboard else None
-        self._tensorboard = None
-        self._rows_written: int | None = None  # None: none yet by this process, or the last of them are in doubt
+        self.open_tensorboard = _tensorboard_writer(checkpoint.with_suffix(".tensorboard")) if tensorboard else None
+        self.tensorboard, self.shown = None, 0
+        before = _read_rows(self.history)[:begun_at]
+        is_whole = [row[:1] for row in before] == [[str(number + 1)] for number in range(begun_at)]
+        self.before = before if is_whole else []
 
     def save(self, state: TrainingState, schedule: NoiseSchedule, notes: dict) -> None:
         """Writes the checkpoint with its training, and the history. Raises OSError where there is no room."""
         save_checkpoint(self.checkpoint, state, schedule, notes, with_training=True, before_replacing=self._keep_older)
-        rows_written, self._rows_written = self._rows_written, None
-        if rows_written is None or rows_written > state.iteration:
-            self._begin_history(state.losses)
-        else:
-            self._append(self._rows(state.losses, rows_written))
-        self._rows_written = state.iteration
+        self._write_history(state.losses)
 
     def take_back(self) -> int:
         """Gives up the checkpoint, whose weights turned out to be spoilt, for the one before it, if there is one.
 
         Returns the iteration of that one, or -1.
         """
-        self._rows_written = None
+        self.tensorboard = None
         if self.older and self.older[0].exists():
             os.replace(self.older[0], self.checkpoint)
             losses = load_checkpoint(self.checkpoint).training["losses"]
-            self._begin_history(losses)
-            self._rows_written = len(losses)
+            self._write_history(losses)
             return len(losses)
         self.checkpoint.unlink(missing_ok=True)
         self.history.unlink(missing_ok=True)
         return -1
+
+    def _write_history(self, losses: list[float]) -> None:
+        """Writes it whole: what a process that was killed has noted beyond its checkpoint is gone then."""
+        first = len(self.before)
+        rows = [(number + 1, losses[number], self.learning_rate(number)) for number in range(first, len(losses))]
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([TITLE, *self.before, *rows])
+        with atomic_write(self.history) as file:
+            file.write(text.getvalue().encode())
+        if self.open_tensorboard and self.tensorboard is None:
+            self.tensorboard, self.shown = self.open_tensorboard(purge_step=first + 1), first
+        if self.tensorboard:
+            for iteration, loss, learning_rate in rows[self.shown - first :]:
+                self.tensorboard.add_scalar("loss", loss, iteration)
+                self.tensorboard.add_scalar("learning_rate", learning_rate, iteration)
+            self.tensorboard.flush()
+            self.shown = len(losses)
 
     def _keep_older(self) -> None:
         """Makes the checkpoint the first of the older ones, just before a new one takes its place."""
@@ -94,37 +108,6 @@ class RunFiles:
         finally:
             second.unlink(missing_ok=True)
 
-    def _rows(self, losses: list[float], first: int) -> list[Row]:
-        rows = [(number + 1, losses[number], self.learning_rate(number)) for number in range(first, len(losses))]
-        if self._tensorboard:
-            for iteration, loss, learning_rate in rows:
-                self._tensorboard.add_scalar("loss", loss, iteration)
-                self._tensorboard.add_scalar("learning_rate", learning_rate, iteration)
-            self._tensorboard.flush()
-        return rows
-
-    def _begin_history(self, losses: list[float]) -> None:
-        """Writes it anew, without what an earlier process noted after the checkpoint from which this one goes on."""
-        before = _read_rows(self.history)[: self.begun_at]
-        if [row[0] for row in before] != [str(number + 1) for number in range(self.begun_at)]:
-            before = []
-        if self._tensorboard:
-            self._tensorboard.close()
-        if self._open_tensorboard:
-            self._tensorboard = self._open_tensorboard(purge_step=len(before) + 1)
-        with atomic_write(self.history) as file:
-            file.write(_as_csv([TITLE, *before, *self._rows(losses, len(before))]))
-
-    def _append(self, rows: list[Row]) -> None:
-        with self.history.open("ab") as file:
-            file.write(_as_csv(rows))
-
-
-def _as_csv(rows: list[Row]) -> bytes:
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows(rows)
-    return text.getvalue().encode()
-
 
 def _read_rows(history: Path) -> list[Row]:
     try:
@@ -132,6 +115,15 @@ def _read_rows(history: Path) -> list[Row]:
             return list(csv.reader(file))[1:]
     except (OSError, ValueError, csv.Error):  # none, or a disk has spoilt it
         return []
+
+
+def _tensorboard_writer(folder: Path) -> Callable:
+    """What opens the folder for TensorBoard, where purge_step=N makes it forget the rows from N on."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ValueError("--tensorboard needs the package tensorboard: pip install tensorboard") from None
+    return partial(SummaryWriter, str(folder))
 
 
 def newest_checkpoint(path: Path) -> tuple[Checkpoint, str | None]:
@@ -200,12 +192,3 @@ class stop_between_iterations:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-
-
-def _tensorboard_writer(checkpoint: Path) -> Callable:
-    """What opens the run's folder for TensorBoard, where purge_step=N makes it forget the rows from N on."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise ValueError("--tensorboard needs the package tensorboard: pip install tensorboard") from None
-    return partial(SummaryWriter, str(checkpoint.with_suffix(".tensorboard")))
