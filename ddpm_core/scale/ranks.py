@@ -7,6 +7,7 @@ one kind: another kind makes other numbers of the same seed.
 """
 
 import os
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -15,6 +16,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+
+from ddpm_core.training import Batches
 
 SET_BY_TORCHRUN = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 SECONDS_TO_WAIT = 600  # for another process, before it is taken for dead
@@ -34,12 +37,23 @@ def rank() -> int:
     return dist.get_rank() if num_ranks() > 1 else 0
 
 
+def job_name() -> str:
+    """What the processes that one torchrun starts, at first and again, have in common."""
+    job = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    return job if job != "none" else f"{platform.node()} {os.getppid()}"
+
+
+def was_restarted() -> bool:
+    """Whether a process of this job died, so that torchrun has started all of them again."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+
+
 @contextmanager
 def join_ranks(device: torch.device) -> Iterator[torch.device]:
     """Joins the other processes that torchrun started, and yields this one's device; alone, it does nothing.
 
     Raises ValueError where there are more processes than devices, or where it was not torchrun that started them, and
-    RankLost where another process dies. (Where a GPU waits for a process that is dead, it is torchrun that ends all.)
+    RankLost where another process dies. A GPU that waits for a dead process is ended by torchrun.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield device
@@ -56,14 +70,21 @@ def join_ranks(device: torch.device) -> Iterator[torch.device]:
             )
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    try:
-        backend = "nccl" if device.type == "cuda" else "gloo"
-        timeout = timedelta(seconds=SECONDS_TO_WAIT)
+    timeout = timedelta(seconds=SECONDS_TO_WAIT)
+    with _lost_ranks_explained():
         store, number, count = next(dist.rendezvous("env://", timeout=timeout))
         # After a restart the store may still hold the addresses of the processes that are gone.
         store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=timeout)
         yield device
+
+
+@contextmanager
+def _lost_ranks_explained() -> Iterator[None]:
+    """Turns the errors of a connection that is gone into RankLost; in the end this process leaves the others."""
+    try:
+        yield
     except RuntimeError as error:
         # The backends raise exceptions of their own or, for a connection that is gone, a plain one that names them.
         is_plain = type(error) is RuntimeError and any(name in str(error).lower() for name in ("gloo", "nccl"))
@@ -100,9 +121,37 @@ def share_out(model: nn.Module) -> Callable[..., Tensor]:
     return shared_model
 
 
+def share_of(batch_size: int) -> int:
+    """How many pictures of every batch each process reads. Raises ValueError where they cannot be alike."""
+    if batch_size % num_ranks():
+        raise ValueError(
+            f"batch_size must be a multiple of the {num_ranks()} processes that share each batch; got {batch_size}"
+        )
+    return batch_size // num_ranks()
+
+
+def whole_batches(shares: Callable[[int], Batches], device: torch.device) -> Callable[[int], Batches]:
+    """The batches of all processes on the device, where each reads its own share of every one."""
+
+    def whole(rows: Tensor) -> Tensor:  # from pinned memory a GPU fetches rows while the next ones are read
+        return gather_rows((rows.pin_memory() if device.type == "cuda" else rows).to(device, non_blocking=True))
+
+    return lambda start: ((whole(pictures), whole(cond)) for pictures, cond in shares(start))
+
+
 def any_rank(flag: bool, device: torch.device) -> bool:
     """Whether flag is true in any of the processes, the same answer in all of them."""
     return flag if num_ranks() == 1 else bool(gather_rows(torch.tensor([flag], device=device)).any())
+
+
+def same_everywhere(iteration: int, device: torch.device) -> None:
+    """Raises ValueError where the processes have read different checkpoints."""
+    iterations = gather_rows(torch.tensor([iteration], device=device)).tolist()
+    if len(set(iterations)) > 1:
+        raise ValueError(
+            f"the processes do not see the same checkpoint (they are at iterations {iterations}): "
+            "all machines need one shared folder for it"
+        )
 
 
 def gather_rows(rows: Tensor) -> Tensor:

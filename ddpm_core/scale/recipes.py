@@ -1,4 +1,4 @@
-"""The recipes of the two checkpoints that come with the course, and where those are."""
+"""The recipes of the two checkpoints that come with the course."""
 
 import hashlib
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from ddpm_core.data import EmojiDataset, load_digit_scenes
 from ddpm_core.data.digit_scenes import draw_scenes
 from ddpm_core.judging import DigitReader, emoji_agreement, scene_agreement
 from ddpm_core.schedule import NoiseSchedule, cosine_betas, linear_betas
+from ddpm_core.support.pixels import to_bytes
 from ddpm_core.text import TextEncoder, Tokenizer
 from ddpm_core.text_to_image import TextToImage
 from ddpm_core.unet import UNet
@@ -23,13 +24,9 @@ class Preset:
     load: Callable[[], tuple[Tensor, list[str]]]  # pictures and captions, one each
     unet: dict  # what UNet is made with, beside the channels of the pictures and the context_dim
     text_dim: int
-    betas: Callable[[], Tensor]
+    schedule: NoiseSchedule
     num_iterations: int
-    batch_size: int
-    learning_rate: float
-    warmup_iterations: int
-    ema_decay: float
-    min_snr_gamma: float
+    options: dict  # of train
     guidance_scale: float  # recommended for sampling
     prompts: tuple[str, ...]  # drawn on the way
     score: Callable[[TextToImage, NoiseSchedule, float], dict[str, float]]
@@ -40,20 +37,14 @@ class Preset:
         unet = UNet(pictures.shape[1], context_dim=self.text_dim, **self.unet)
         return TextToImage(unet, TextEncoder(len(tokenizer), tokenizer.max_length, self.text_dim), tokenizer)
 
-    def new_schedule(self) -> NoiseSchedule:
-        return NoiseSchedule(self.betas())
-
     def train_options(self, model: TextToImage, captions: list[str]) -> dict:
         """What train takes beside the state, the schedule, the pictures and the number of iterations."""
-        names = ("batch_size", "learning_rate", "warmup_iterations", "ema_decay", "min_snr_gamma")
-        options = {name: getattr(self, name) for name in names}
-        return options | dict(cond=model.tokenizer(captions), null_cond=model.null_cond)
+        return self.options | dict(cond=model.tokenizer(captions), null_cond=model.null_cond)
 
 
 def data_checksum(pictures: Tensor, captions: list[str]) -> str:
     """A sha256 of what a model was trained on."""
-    pixels = ((pictures + 1) * 127.5).round().to(torch.uint8).contiguous().numpy()
-    return hashlib.sha256(pixels.tobytes() + "\n".join(captions).encode()).hexdigest()
+    return hashlib.sha256(to_bytes(pictures).numpy().tobytes() + "\n".join(captions).encode()).hexdigest()
 
 
 def _load_digit_scenes() -> tuple[Tensor, list[str]]:
@@ -97,13 +88,9 @@ PRESETS = {
         load=_load_digit_scenes,
         unet=dict(channels=(32, 64)),
         text_dim=64,
-        betas=lambda: cosine_betas(200),
+        schedule=NoiseSchedule(cosine_betas(200)),
         num_iterations=6_000,
-        batch_size=64,
-        learning_rate=3e-3,
-        warmup_iterations=100,
-        ema_decay=0.998,
-        min_snr_gamma=1.0,
+        options=dict(batch_size=64, learning_rate=3e-3, warmup_iterations=100, ema_decay=0.998, min_snr_gamma=1.0),
         guidance_scale=3.0,
         prompts=("a red three left of a blue seven", "红色的三在蓝色的七左边"),
         score=_score_digit_scenes,
@@ -114,13 +101,9 @@ PRESETS = {
         # betas), the noise weighting begins there, and x_t is passed on exactly (input_skip).
         unet=dict(channels=(32, 64, 128), cross_attention_levels=(1,), patch_size=2, input_skip=True),
         text_dim=128,
-        betas=linear_betas,
+        schedule=NoiseSchedule(linear_betas()),
         num_iterations=13_000,
-        batch_size=64,
-        learning_rate=2e-3,
-        warmup_iterations=200,
-        ema_decay=0.999,
-        min_snr_gamma=0.1,
+        options=dict(batch_size=64, learning_rate=2e-3, warmup_iterations=200, ema_decay=0.999, min_snr_gamma=0.1),
         guidance_scale=3.0,
         prompts=("red apple", "苹果", "cat face", "猫脸", "sunflower", "火箭", "snowman", "green cat face"),
         score=_score_emoji,

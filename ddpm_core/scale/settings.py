@@ -1,24 +1,42 @@
-"""What a training run is made of, from the settings that were asked for or from the run that goes on."""
+"""What a training run is made of, from the settings that were asked for or from the run that goes on.
+
+Settings are a dict by name, without those that nobody gave. They are kept in the checkpoint's notes.
+"""
 
 import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from inspect import signature
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ddpm_core.checkpoint import Checkpoint
 from ddpm_core.data import DATA_SETS, DataUnavailable, PictureTextShards, load_pictures
-from ddpm_core.scale.ranks import num_ranks, rank
+from ddpm_core.scale.ranks import num_ranks, rank, share_of
 from ddpm_core.scale.recipes import PRESETS, Preset, data_checksum
 from ddpm_core.schedule import NoiseSchedule, cosine_betas
+from ddpm_core.support.pixels import from_bytes, to_bytes
 from ddpm_core.text import TextEncoder, Tokenizer, split_words
-from ddpm_core.text_to_image import TextToImage
-from ddpm_core.training import Batches
+from ddpm_core.text_to_image import TextToImage, generate
+from ddpm_core.training import Batches, train
 from ddpm_core.unet import UNet
 
+OF_TRAIN = signature(train).parameters
+DEFAULTS = dict(
+    data="digits",
+    num_iterations=850,
+    batch_size=OF_TRAIN["batch_size"].default,
+    learning_rate=OF_TRAIN["learning_rate"].default,
+    num_timesteps=200,
+    picture_size=32,
+    num_workers=0,
+    guidance_scale=signature(generate).parameters["guidance_scale"].default,
+    seed=0,
+)
+OF_THE_MACHINE = ("seed", "precision", "compile")  # what a preset leaves open
 WORDS_AT_MOST = 63  # of a caption from tar files; some on the web have thousands
 
 
@@ -26,149 +44,158 @@ WORDS_AT_MOST = 63  # of a caption from tar files; some on the web have thousand
 class Job:
     """What a run is made of."""
 
-    model: nn.Module
+    model: UNet | TextToImage | None  # None: not built yet
     schedule: NoiseSchedule
-    data: Tensor | Callable[[int], Batches]  # as train takes it
     options: dict  # of train
     num_iterations: int
     notes: dict  # kept in the checkpoint: a run is resumed with these settings
+    data: Tensor | Callable[[int], Batches] | None = None  # as train takes it; a function brings this process's share
     recipe: Preset | None = None
     skipped: Counter = field(default_factory=Counter)  # samples of the data that were no use
 
-    def example(self, device: torch.device) -> list[Tensor]:
-        """Such input as the model gets in training."""
-        B = self.options["batch_size"] // num_ranks()
-        x_t = torch.zeros(B, *self.notes["picture_size"], device=device)
-        null_cond = self.options.get("null_cond")
-        cond = [] if null_cond is None else [null_cond.to(device).repeat(B, 1)]
-        return [x_t, torch.zeros(B, dtype=torch.long, device=device), *cond]
 
+def job_of(settings: dict, preset: str | None, saved: Checkpoint | None) -> Job:
+    """The run that was asked for: by a recipe, on a data set by name, or on pictures with captions in tar files.
 
-def preset_job(preset: str | None, settings: dict, saved: Checkpoint | None) -> Job:
-    """A run by one of the course's own recipes.
-
-    settings: what was asked for, by name; None where nothing was
-    saved:    the run that goes on; settings must not contradict it (ValueError)
+    saved: the run that goes on, with the network in it; settings must not contradict it (ValueError)
     """
+    if preset or (saved and "preset" in saved.notes):
+        return _by_recipe(settings, preset, saved)
+    defaults = {name: DEFAULTS[name] for name in ("data", "batch_size", "learning_rate")}
+    notes = defaults | _agreed(settings, saved)
+    betas = saved.schedule.betas if saved else cosine_betas(settings.get("num_timesteps", DEFAULTS["num_timesteps"]))
+    job = Job(
+        model=saved and saved.model,
+        schedule=NoiseSchedule(betas),
+        options=dict(
+            batch_size=notes["batch_size"],
+            learning_rate=notes["learning_rate"],
+            warmup_iterations=OF_TRAIN["warmup_iterations"].default,
+        ),
+        num_iterations=notes.get("num_iterations", DEFAULTS["num_iterations"]),
+        notes=notes,
+    )
+    if notes["data"] in DATA_SETS.values():
+        if settings.get("num_workers") or "picture_size" in settings:
+            raise ValueError(
+                "--picture_size and --num_workers are for tar files; a data set has its own size, in memory"
+            )
+        _use_pictures(job, settings.get("channels"))
+    elif _are_tar_files(notes["data"]):
+        _use_tar_files(job, settings.get("channels"))
+    else:
+        raise ValueError(
+            f"there is no data set called {notes['data']!r}, and no folder: it can be "
+            f"{', '.join(DATA_SETS.values())}, or tar files, such as 'shards/*.tar'"
+        )
+    return job
+
+
+def _by_recipe(settings: dict, preset: str | None, saved: Checkpoint | None) -> Job:
     if saved and preset and preset != saved.notes.get("preset"):
         made_by = f"--preset {saved.notes['preset']}" if "preset" in saved.notes else "no preset"
         raise ValueError(f"--preset {preset} cannot go on with this checkpoint, which was made by {made_by}")
     name = preset or saved.notes["preset"]
     if name not in PRESETS:
         raise ValueError(f"this run was made by --preset {name}, which this version of the course does not have")
-    recipe = PRESETS[name]
-    of_the_machine = ("seed", "precision", "compile")
-    decided = [name for name, value in settings.items() if value is not None and name not in of_the_machine]
-    if decided:
-        raise ValueError(f"a preset decides this itself: leave out {', '.join(map(_option, decided))}")
-    notes = _agreed(settings, saved)
+    if decided := [f"--{name}" for name in settings if name not in OF_THE_MACHINE]:
+        raise ValueError(f"a preset decides this itself: leave out {', '.join(decided)}")
+    recipe, notes = PRESETS[name], _agreed(settings, saved)
     pictures, captions = recipe.load()
-    notes |= dict(preset=name, guidance_scale=recipe.guidance_scale)
-    _same_data(notes, data_checksum=data_checksum(pictures, captions))
-    notes |= dict(picture_size=list(pictures.shape[1:]))
+    _check_same_data(notes, "data_checksum", data_checksum(pictures, captions))
+    notes |= dict(preset=name, guidance_scale=recipe.guidance_scale, picture_size=list(pictures.shape[1:]))
     torch.manual_seed(notes["seed"])
-    model = recipe.new_model(pictures, captions)
-    options, num_iterations = recipe.train_options(model, captions), notes.get("num_iterations", recipe.num_iterations)
-    return Job(model, recipe.new_schedule(), _as_bytes(pictures), options, num_iterations, notes, recipe)
-
-
-def job_of(settings: dict, saved: Checkpoint | None) -> Job:
-    """A run on a data set by name, or on pictures with captions in tar files. settings and saved: as preset_job's."""
-    notes = _agreed(settings, saved)
-    notes.setdefault("data", "digits")
-    notes.setdefault("batch_size", 128)
-    notes.setdefault("learning_rate", 3e-3)
-    timesteps, channels = notes.pop("timesteps", 200), notes.pop("channels", None)
-    picture_size, num_workers = notes.pop("picture_size", None), notes.get("num_workers", 0)
-    options = dict(batch_size=notes["batch_size"], learning_rate=notes["learning_rate"])
-    schedule = saved.schedule if saved else NoiseSchedule(cosine_betas(timesteps))
-    num_iterations = notes.get("num_iterations", 850)
-    torch.manual_seed(notes["seed"])
-    if notes["data"].lower() not in DATA_SETS and _are_tar_files(notes["data"]):
-        size = picture_size[1] if isinstance(picture_size, list) else picture_size or 32
-        notes |= dict(picture_size=[3, size, size], processes=num_ranks(), num_workers=num_workers, guidance_scale=3.0)
-        shards = _open_shards(notes)
-        _same_data(notes, shards=hashlib.sha256("\n".join(Path(s).name for s in shards.shards).encode()).hexdigest())
-        model = _captioned_model(shards, _widths(channels, size)) if saved is None else _same_again(saved.model)
-        options |= dict(null_cond=model.null_cond)
-
-        def data(start: int) -> Batches:
-            for pictures, captions in shards.batches(start):
-                yield pictures, model.tokenizer([_first_words(caption, model.tokenizer) for caption in captions])
-
-        return Job(model, schedule, data, options, num_iterations, notes, skipped=shards.skipped)
-    if notes["data"].lower() not in DATA_SETS:
-        raise ValueError(
-            f"there is no data set called {notes['data']!r}, and no folder: it can be "
-            f"{', '.join(DATA_SETS.values())}, or tar files, such as 'shards/*.tar'"
-        )
-    if isinstance(picture_size, int) or num_workers:
-        raise ValueError("--picture-size and --workers are for tar files; a data set has its size and is in memory")
-    if saved and isinstance(saved.model, TextToImage):
-        raise ValueError("this checkpoint reads captions and does not say of which data: go on with it in Python")
-    pictures, _ = load_pictures(notes["data"])
-    notes |= dict(picture_size=list(pictures.shape[1:]))
-    new = dict(in_channels=pictures.shape[1], channels=_widths(channels, pictures.shape[2]))
-    model = UNet(**(saved.model.config if saved else new))
-    return Job(model, schedule, _as_bytes(pictures), options, num_iterations, notes)
-
-
-def _open_shards(notes: dict) -> PictureTextShards:
-    batch_size, processes = notes["batch_size"], notes["processes"]
-    if batch_size % processes:
-        raise ValueError(f"--batch-size must be a multiple of the {processes} processes; got {batch_size}")
-    size, share = notes["picture_size"][1], batch_size // processes
-    return PictureTextShards(
-        notes["data"], size, share, notes["seed"], rank(), processes, num_workers=notes["num_workers"]
+    model = saved.model if saved else recipe.new_model(pictures, captions)
+    return Job(
+        model=model,
+        schedule=recipe.schedule,
+        options=recipe.train_options(model, captions),
+        num_iterations=notes.get("num_iterations", recipe.num_iterations),
+        notes=notes,
+        data=_as_bytes(pictures),
+        recipe=recipe,
     )
 
 
-def _are_tar_files(data: str) -> bool:
-    return ".tar" in data or data.endswith(".tgz") or any(c in data for c in "*?[{") or Path(data).expanduser().is_dir()
+def _use_pictures(job: Job, channels: str | None) -> None:
+    if isinstance(job.model, TextToImage):
+        raise ValueError("this checkpoint reads captions and does not say of which data: go on with it in Python")
+    pictures, _ = load_pictures(job.notes["data"])
+    job.data, job.notes["picture_size"] = _as_bytes(pictures), list(pictures.shape[1:])
+    torch.manual_seed(job.notes["seed"])
+    job.model = job.model or UNet(pictures.shape[1], _widths(channels, pictures.shape[2]))
 
 
-def _same_data(notes: dict, **found: str) -> None:
-    """Notes a checksum of the data. Raises ValueError where the run that goes on has another one."""
-    for name, checksum in found.items():
-        if notes.setdefault(name, checksum) != checksum:
-            raise ValueError("the data are not those that this run was begun with, so it cannot go on: begin anew")
+def _use_tar_files(job: Job, channels: str | None) -> None:
+    size = job.notes.get("picture_size", [3, DEFAULTS["picture_size"]])[1]
+    workers, guidance_scale = job.notes.get("num_workers", DEFAULTS["num_workers"]), DEFAULTS["guidance_scale"]
+    job.notes |= dict(
+        picture_size=[3, size, size], processes=num_ranks(), num_workers=workers, guidance_scale=guidance_scale
+    )
+    share, seed = share_of(job.notes["batch_size"]), job.notes["seed"]
+    shards = PictureTextShards(job.notes["data"], size, share, seed, rank(), num_ranks(), num_workers=workers)
+    names = "\n".join(Path(shard).name for shard in shards.shards)
+    _check_same_data(job.notes, "shards", hashlib.sha256(names.encode()).hexdigest())
+    torch.manual_seed(seed)
+    job.model = job.model or captioned_model(shards, _widths(channels, size))
+    job.options["null_cond"], job.skipped = job.model.null_cond, shards.skipped
+
+    def data(start: int) -> Batches:
+        tokenizer = job.model.tokenizer
+        for pictures, captions in shards.batches(start):
+            as_much_as_it_reads = [" ".join(split_words(text)[: tokenizer.max_length - 1]) for text in captions]
+            yield pictures, tokenizer(as_much_as_it_reads)
+
+    job.data = data
 
 
 def _agreed(settings: dict, saved: Checkpoint | None) -> dict:
-    """The settings that were given, or those of the run that goes on. Raises ValueError where the two contradict."""
-    given = {name: value for name, value in settings.items() if value is not None}
-    if "data" in given and given["data"].lower() in DATA_SETS:
-        given["data"] = DATA_SETS[given["data"].lower()]
+    """The settings that were given over those of the run that goes on. Raises ValueError where the two contradict."""
+    given = dict(settings)
+    if "data" in given:
+        given["data"] = DATA_SETS.get(given["data"].lower(), given["data"])
     if "channels" in given:
-        given["channels"] = ",".join(map(str, _widths(given["channels"], 0)))
-    if saved is None:
-        return dict(seed=0) | given
-    unet = saved.model.unet if isinstance(saved.model, TextToImage) else saved.model
-    begun = saved.notes | dict(timesteps=len(saved.schedule), channels=",".join(map(str, unet.config["channels"])))
+        given["channels"] = ",".join(map(str, _widths(given["channels"])))
     if "picture_size" in given:
         given["picture_size"] = [3, given["picture_size"], given["picture_size"]]
+    notes = dict(seed=DEFAULTS["seed"])
+    if saved:
+        _check_agreement(given, saved)
+        notes |= {name: value for name, value in saved.notes.items() if name != "iterations"}
+    return notes | {name: value for name, value in given.items() if name not in ("num_timesteps", "channels")}
+
+
+def _check_agreement(given: dict, saved: Checkpoint) -> None:
+    unet = saved.model.unet if isinstance(saved.model, TextToImage) else saved.model
+    channels = ",".join(map(str, unet.config["channels"]))
+    begun = saved.notes | dict(num_timesteps=len(saved.schedule), channels=channels)
     if "processes" in begun:
         if begun["processes"] != num_ranks():  # each of them reads its own share of the tar files
             raise ValueError(
                 f"this run was begun with {begun['processes']} processes in all, and cannot go on with {num_ranks()}"
             )
         begun.pop("data")  # which may lie elsewhere by now: what tells them are the names of the files
-    others = [name for name in given if name in begun and begun[name] != given[name]]
-    if others:
+    if others := [name for name in given if name in begun and begun[name] != given[name]]:
         was, is_now = (", ".join(_as_typed(name, of[name]) for name in others) for of in (begun, given))
         raise ValueError(f"this run was begun with {was}, and cannot go on with {is_now}: leave it out, or begin anew")
-    return dict(seed=0) | {name: value for name, value in saved.notes.items() if name != "iterations"} | given
-
-
-def _option(name: str) -> str:
-    return "--workers" if name == "num_workers" else f"--{name.replace('_', '-')}"
 
 
 def _as_typed(name: str, value: object) -> str:
-    return f"{_option(name)} {value[1] if name == 'picture_size' else value}"
+    return f"--{name} {value[1] if name == 'picture_size' else value}"
 
 
-def _captioned_model(shards: PictureTextShards, channels: tuple[int, ...]) -> TextToImage:
+def _check_same_data(notes: dict, name: str, checksum: str) -> None:
+    """Notes a checksum of the data. Raises ValueError where the run that goes on has another one."""
+    if notes.setdefault(name, checksum) != checksum:
+        raise ValueError("the data are not those that this run was begun with, so it cannot go on: begin anew")
+
+
+def _are_tar_files(data: str) -> bool:
+    return ".tar" in data or data.endswith(".tgz") or any(c in data for c in "*?[{") or Path(data).expanduser().is_dir()
+
+
+def captioned_model(shards: PictureTextShards, channels: tuple[int, ...]) -> TextToImage:
+    """A network for the pictures and the words of shards. Raises DataUnavailable where no caption has a word."""
     words: set[str] = set()
     longest = 0
     for caption in shards.captions():  # which may be more than memory holds; their different words are not
@@ -185,24 +212,13 @@ def _captioned_model(shards: PictureTextShards, channels: tuple[int, ...]) -> Te
     return TextToImage(unet, TextEncoder(len(tokenizer), tokenizer.max_length, 64), tokenizer)
 
 
-def _first_words(caption: str, tokenizer: Tokenizer) -> str:
-    """As much of a caption as the model reads."""
-    return " ".join(split_words(caption)[: tokenizer.max_length - 1])
-
-
-def _same_again(model: TextToImage) -> TextToImage:
-    """A model of the same make, to be filled with the weights of the run."""
-    text_encoder = TextEncoder(**model.text_encoder.config)
-    return TextToImage(UNet(**model.unet.config), text_encoder, model.tokenizer)
-
-
 def _as_bytes(pictures: Tensor) -> Tensor:
     """The pictures as uint8, a quarter of the memory, where that loses nothing."""
-    as_bytes = ((pictures + 1) * 127.5).round().to(torch.uint8)
-    return as_bytes if torch.equal(as_bytes.float() / 127.5 - 1, pictures) else pictures
+    pixels = to_bytes(pictures)
+    return pixels if torch.equal(from_bytes(pixels), pictures) else pictures
 
 
-def _widths(channels: str | None, picture_size: int) -> tuple[int, ...]:
+def _widths(channels: str | None, picture_size: int = 0) -> tuple[int, ...]:
     if channels is None:
         return (32, 32) if picture_size <= 8 else (32, 64, 64)
     try:

@@ -11,16 +11,16 @@ from collections.abc import Sequence
 import common
 import torch
 
-from ddpm_core import NoiseSchedule, TrainingState, UNet, cosine_betas, load_digits, train
+from ddpm_core import NoiseSchedule, UNet, cosine_betas, load_digits, train
+from ddpm_core.scale.speed import PRECISIONS, in_precision, new_state
 
 ITERATIONS, TARGET = 10_000, 0.05
-PRECISIONS = dict(float32=torch.float32, bfloat16=torch.bfloat16, float16=torch.float16)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     options = common.parse(__doc__, argv)
     iterations = 30 if options.quick else ITERATIONS
-    rows = [learn(name, precision, iterations) for name, precision in PRECISIONS.items()]
+    rows = [learn(precision, iterations) for precision in PRECISIONS]
     reference = rows[0]["loss at the end"]
     targets = []
     for row in rows[1:]:
@@ -32,18 +32,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     common.report("mixed_precision", title, rows, targets, options=options)
 
 
-def learn(name: str, precision: torch.dtype, iterations: int) -> dict:
+def learn(precision: str, iterations: int) -> dict:
     torch.manual_seed(0)
-    state = TrainingState(UNet(1, (8, 8)).to(common.DEVICE), precision=precision)
-    run = train(state, NoiseSchedule(cosine_betas(200)), load_digits()[0], iterations, batch_size=16)
+    state = new_state(UNet(1, (8, 8)).to(common.DEVICE), precision)
+    network = in_precision(state.model, common.DEVICE, precision)
+    schedule, pictures = NoiseSchedule(cosine_betas(200)), load_digits()[0]
+    run = train(state, schedule, pictures, iterations, batch_size=16, network=network)
     seconds = common.seconds(lambda: common.exhaust(run, iterations))
     # Weights are float32 and so always look sound: what counts is that no update was made of NaN.
     assert all(weight.isfinite().all() for weight in state.model.parameters())
     return {
-        "precision": name,
+        "precision": precision,
         "no number": sum(not math.isfinite(loss) for loss in state.losses),
         "loss at the end": statistics.mean(state.losses[-iterations // 5 :]),
-        "gradient scale": state.scaler.get_scale() if state.scaler.is_enabled() else None,
+        "gradient scale": state.scaler.get_scale() if precision == "float16" else None,
         "ms an iteration": 1000 * seconds / iterations,
     }
 
