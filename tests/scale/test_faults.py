@@ -9,18 +9,22 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")]
 
 # Before a fork there must be no other threads.
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1", "DDPM_PROFILE": "cpu"}
 COMMON = """
-import contextlib, io, os, random, resource, signal, sys, time
+import contextlib, io, os, random, resource, signal, sys, threading, time
 from pathlib import Path
 import torch
-from ddpm_core import __main__, checkpoint, load_checkpoint
+from tqdm import tqdm
+from ddpm_core import __main__, load_checkpoint
 from ddpm_core.scale.run_files import newest_checkpoint
+from ddpm_core.support import tensor_file
 
 torch.set_num_threads(1)  # threads do not survive a fork
+tqdm.monitor_interval = 0
+tqdm.set_lock(threading.RLock())  # its own is shared by forks: one that is killed would keep it from all others
 ITERATIONS = int(sys.argv[1])
 TINY = ["--iterations", str(ITERATIONS), "--save-every", "1"]
 TINY += ["--timesteps", "10", "--batch-size", "4", "--channels", "8"]
@@ -129,13 +133,13 @@ def fails():
     Path("said").write_text(train("run.safetensors")[-4000:])
 
 def fails_later():
-    save, saves = checkpoint.save, []
+    save, saves = tensor_file.save, []
     def counted(*arguments):
         saves.append(arguments)
         if len(saves) == 4:
             full()
         return save(*arguments)
-    checkpoint.save = counted
+    tensor_file.save = counted
     Path("said").write_text(train("run.safetensors")[-4000:])
 
 os.waitpid(fork(fails), 0)
@@ -179,12 +183,12 @@ def second():
     Path("said").write_text(train("run.safetensors", *options))
 
 options = []
-save = checkpoint.save
+save = tensor_file.save
 def in_between(*arguments):
     if not Path("said").exists():  # in the middle of the first training
         os.waitpid(fork(second), 0)
     return save(*arguments)
-checkpoint.save = in_between
+tensor_file.save = in_between
 train("run.safetensors")
 assert "another training is at work on run.safetensors" in Path("said").read_text()
 Path("said").unlink()

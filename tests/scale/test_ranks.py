@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from ddpm_core import (
     CheckpointError,
@@ -20,8 +21,20 @@ from ddpm_core import (
     train,
     write_shards,
 )
-from ddpm_core.scale.ranks import SET_BY_TORCHRUN, RankLost, gather_rows, join_ranks, num_ranks, rank, share_out
-from ddpm_core.scale.settings import _captioned_model
+from ddpm_core.__main__ import main
+from ddpm_core.scale import ranks
+from ddpm_core.scale.ranks import (
+    SET_BY_TORCHRUN,
+    RankLost,
+    gather_rows,
+    join_ranks,
+    num_ranks,
+    rank,
+    share_of,
+    share_out,
+    whole_batches,
+)
+from ddpm_core.scale.settings import captioned_model
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no gloo in every build")
 
@@ -31,7 +44,7 @@ PROGRAM = """
 import json, sys, torch
 from ddpm_core import NoiseSchedule, TrainingState, UNet, cosine_betas, load_digits, train
 from ddpm_core import Tokenizer, TextEncoder, TextToImage
-from ddpm_core.scale.ranks import join_ranks, num_ranks, rank
+from ddpm_core.scale.ranks import join_ranks, num_ranks, rank, share_out
 
 def new_model(with_text):
     if not with_text:
@@ -49,10 +62,9 @@ with join_ranks(torch.device("cpu")):
         if with_text:
             captions = ["a red seven", "blue"] * 32
             options |= dict(cond=model.tokenizer(captions), null_cond=model.null_cond, drop_probability=0.5)
-        state = TrainingState(model)
+        state, options["network"] = TrainingState(model), share_out(model)
         for num_iterations in (4, 8):  # a second call goes on
-            for _ in train(state, schedule, pictures, num_iterations, **options):
-                pass
+            list(train(state, schedule, pictures, num_iterations, **options))
         weights = [weight.detach().double().sum().item() for weight in model.parameters()]
         seen[str(with_text)] = dict(losses=state.losses, weights=weights)
     seen["rank"], seen["ranks"] = rank(), num_ranks()
@@ -61,8 +73,8 @@ with open(f"{sys.argv[1]}.{seen['rank']}.json", "w") as file:
 """
 
 
-def torchrun(*arguments: object, ranks: int = 2, **options) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+def torchrun(*arguments: object, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += [str(argument) for argument in arguments]
     return subprocess.run(
         command,
@@ -83,14 +95,17 @@ def losses_in(path: Path) -> list[float]:
     return load_checkpoint(path).training["losses"]
 
 
-@pytest.fixture
-def alone(tmp_path) -> list[float]:
-    """The losses of the same command in a single process."""
-    command = [sys.executable, "-m", "ddpm_core", "train", "alone.safetensors", *TINY]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, env=os.environ | {"DDPM_PROFILE": "cpu"})
-    return losses_in(tmp_path / "alone.safetensors")
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> Path:
+    """A checkpoint of the same command in a single process."""
+    path = tmp_path_factory.mktemp("alone") / "alone.safetensors"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DDPM_PROFILE", "cpu")
+        assert CliRunner().invoke(main, ["train", str(path), *TINY]).exit_code == 0
+    return path
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_losses_and_the_weights_of_one(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
@@ -107,15 +122,17 @@ def test_two_processes_have_the_losses_and_the_weights_of_one(tmp_path):
         assert len(set(one[with_text]["losses"])) == 8
 
 
+@pytest.mark.slow
 def test_the_command_line_trains_in_two_processes_and_one_of_them_writes(tmp_path, alone):
     result = torchrun("-m", "ddpm_core", "train", "two.safetensors", *TINY, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert losses_in(tmp_path / "two.safetensors") == pytest.approx(alone, rel=1e-4)
+    assert losses_in(tmp_path / "two.safetensors") == pytest.approx(losses_in(alone), rel=1e-4)
     assert result.stdout.count("two.safetensors holds iteration 8.") == 1
     written = {path.name.replace("two", "*") for path in tmp_path.glob("*two*")}
-    assert written == {path.name.replace("alone", "*") for path in tmp_path.glob("*alone*")}
+    assert written == {path.name.replace("alone", "*") for path in alone.parent.iterdir()}
 
 
+@pytest.mark.slow
 def test_tar_files_are_shared_out_and_a_run_keeps_its_number_of_processes(tmp_path):
     emoji, folder = EmojiDataset(["en"]), tmp_path / "shards"
     write_shards(folder, emoji.pictures[:40], emoji.captions["en"][:40], 10)
@@ -129,42 +146,60 @@ def test_tar_files_are_shared_out_and_a_run_keeps_its_number_of_processes(tmp_pa
             yield torch.cat([first, second]), state.model.tokenizer(captions + more_captions)
 
     torch.manual_seed(0)
-    state = TrainingState(_captioned_model(PictureTextShards(folder, 8, 8), (8,)))
+    state = TrainingState(captioned_model(PictureTextShards(folder, 8, 8), (8,)))
     schedule = NoiseSchedule(cosine_betas(10))
-    for _ in train(state, schedule, batches, 8, 8, null_cond=state.model.null_cond):
-        pass
+    list(train(state, schedule, batches, 8, 8, null_cond=state.model.null_cond))
     assert losses_in(tmp_path / "two.safetensors") == pytest.approx(state.losses, rel=1e-4)
 
-    command = [sys.executable, "-m", "ddpm_core", "train", "two.safetensors", "--resume", "--iterations", "9"]
-    alone = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert alone.stderr.endswith("this run was begun with 2 processes in all, and cannot go on with 1\n")
+    alone = CliRunner().invoke(main, ["train", str(tmp_path / "two.safetensors"), "--resume", "--iterations", "9"])
+    assert alone.exit_code == 1 and "begun with 2 processes in all, and cannot go on with 1" in alone.output
 
 
-def test_more_processes_than_tar_files_are_one_sentence(tmp_path):
-    emoji = EmojiDataset(["en"])
-    write_shards(tmp_path / "shards", emoji.pictures[:8], emoji.captions["en"][:8], 8)
-    result = torchrun("-m", "ddpm_core", "train", "new.safetensors", "--data", "shards", *TINY, cwd=tmp_path)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["--batch-size", 7], ["--batch-size must be a multiple", "2 processes", "got 7"]),
+        (["--data", "shards"], ["2 processes for 1 shards"]),
+    ],
+)
+def test_what_two_processes_cannot_share_is_one_sentence_before_any_work(tmp_path, options, words):
+    write_shards(tmp_path / "shards", -torch.ones(8, 3, 8, 8), ["a red apple"] * 8, 8)
+    result = torchrun("-m", "ddpm_core", "train", "new.safetensors", *TINY, *options, cwd=tmp_path)
     assert result.returncode != 0
     [message] = errors(result)
-    assert "got 2 processes for 1 shards: start fewer, or pack smaller shards" in message
+    assert all(word in message for word in words)
+    assert not (tmp_path / "new.safetensors").exists()
+
+
+@pytest.mark.parametrize("batch_size, share", [(8, 2), (4, 1), (7, None), (1, None)])
+def test_each_process_reads_as_many_pictures_of_a_batch_as_the_others(batch_size, share, monkeypatch):
+    monkeypatch.setattr(ranks, "num_ranks", lambda: 4)
+    if share is None:
+        with pytest.raises(ValueError, match=f"batch_size must be a multiple of the 4 processes .* got {batch_size}"):
+            share_of(batch_size)
+    else:
+        assert share_of(batch_size) == share
 
 
 DIES = """
 import os, signal, sys
-from ddpm_core import __main__
-train_steps = __main__.train_steps
+from ddpm_core.__main__ import main
+from ddpm_core.scale import run
+train = run.train
 
 def dies(*arguments, **options):
-    for state in train_steps(*arguments, **options):
+    for state in train(*arguments, **options):
         yield state
         if state.iteration == 5 and os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
             os.kill(os.getpid(), signal.SIGKILL)
 
-__main__.train_steps = dies
-__main__.main(sys.argv[1:])
+run.train = dies
+main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("restarts", [0, 3])  # more than one: on a machine under load a new start can fail, too
 def test_a_process_that_dies_ends_the_job_in_words_or_torchrun_starts_it_again(tmp_path, alone, restarts):
     program = tmp_path / "program.py"
@@ -172,44 +207,23 @@ def test_a_process_that_dies_ends_the_job_in_words_or_torchrun_starts_it_again(t
     result = torchrun(f"--max-restarts={restarts}", program, "train", "dead.safetensors", *TINY, cwd=tmp_path)
     if restarts:
         assert result.returncode == 0, result.stderr
-        assert losses_in(tmp_path / "dead.safetensors") == pytest.approx(alone, rel=1e-4)
+        assert losses_in(tmp_path / "dead.safetensors") == pytest.approx(losses_in(alone), rel=1e-4)
     else:
         assert result.returncode != 0
-        assert losses_in(tmp_path / "dead.safetensors") == pytest.approx(alone[:4], rel=1e-4)
+        assert losses_in(tmp_path / "dead.safetensors") == pytest.approx(losses_in(alone)[:4], rel=1e-4)
         assert errors(result)
         assert all("another process of this training has ended" in line for line in errors(result))
         assert "Signal 9 (SIGKILL)" in result.stderr  # torchrun's own report names the one that died
 
 
+@pytest.mark.slow
 def test_a_restart_does_not_go_on_with_a_checkpoint_that_was_refused(tmp_path, alone):
-    before = (tmp_path / "alone.safetensors").read_bytes()
-    result = torchrun("--max-restarts=2", "-m", "ddpm_core", "train", "alone.safetensors", *TINY, cwd=tmp_path)
+    (tmp_path / "old.safetensors").write_bytes(alone.read_bytes())
+    result = torchrun("--max-restarts=2", "-m", "ddpm_core", "train", "old.safetensors", *TINY, cwd=tmp_path)
     assert result.returncode != 0
-    refusal = "Error: alone.safetensors exists already: say --resume to go on with it, or give another name"
-    assert errors(result).count(refusal) >= 2  # at first, and when torchrun has started it again
-    assert (tmp_path / "alone.safetensors").read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    "options, ranks, message",
-    [
-        (["--batch-size", "7"], 2, "batch_size must be a multiple of the 2 processes that share each batch; got 7"),
-        (["--batch-size", "1"], 2, "batch_size must be a multiple of the 2 processes that share each batch; got 1"),
-    ],
-)
-def test_a_batch_that_cannot_be_shared_is_one_sentence_before_any_work(tmp_path, options, ranks, message):
-    result = torchrun("-m", "ddpm_core", "train", "new.safetensors", *TINY, *options, ranks=ranks, cwd=tmp_path)
-    assert result.returncode != 0
-    assert errors(result) == [f"Error: {message}"]
-    assert not (tmp_path / "new.safetensors").exists()
-
-
-def test_more_processes_than_pictures_are_refused(digits, schedule, monkeypatch):
-    from ddpm_core import TrainingState, UNet, train, training
-
-    monkeypatch.setattr(training, "num_ranks", lambda: 4)
-    with pytest.raises(ValueError, match="3 pictures are too few for 4 processes: start fewer"):
-        next(train(TrainingState(UNet(1, (8,))), schedule, digits[:3], 1, batch_size=4))
+    # At first, and when torchrun has started it again.
+    assert sum("old.safetensors exists already" in line for line in errors(result)) >= 2
+    assert (tmp_path / "old.safetensors").read_bytes() == alone.read_bytes()
 
 
 def test_alone_there_is_nothing_to_join_or_to_share(monkeypatch):
@@ -217,7 +231,9 @@ def test_alone_there_is_nothing_to_join_or_to_share(monkeypatch):
     with join_ranks(torch.device("cpu")) as device:
         assert (device, rank(), num_ranks()) == (torch.device("cpu"), 0, 1)
     model, rows = torch.nn.Linear(2, 2), torch.ones(3, 2)
-    assert share_out(model) is model and gather_rows(rows) is rows
+    assert share_out(model) is model and gather_rows(rows) is rows and share_of(7) == 7
+    [batch] = whole_batches(lambda start: iter([(rows, rows)]), torch.device("cpu"))(0)
+    assert all(part is rows for part in batch)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from torch import Tensor
 import ddpm_core.scale.recipes
 from ddpm_core import (
     Checkpoint,
-    DigitReader,
     EmojiDataset,
     TextToImage,
     TrainingState,
@@ -20,7 +19,7 @@ from ddpm_core import (
     shipped_checkpoint,
     train,
 )
-from ddpm_core.scale.recipes import PRESETS, Preset, data_checksum
+from ddpm_core.scale.recipes import PRESETS, data_checksum
 
 every_preset = pytest.mark.parametrize("name", PRESETS)
 
@@ -38,13 +37,9 @@ def models(data) -> dict[str, TextToImage]:
     return {name: preset.new_model(*data[name]) for name, preset in PRESETS.items()}
 
 
-def test_there_are_two_presets():
-    assert list(PRESETS) == ["digit-scenes", "emoji"]
-
-
 @pytest.mark.parametrize("name", ["digits", "", "Emoji", "emoji.safetensors", None])
 def test_a_checkpoint_that_does_not_come_with_the_course_is_refused(name):
-    with pytest.raises(ValueError, match=f"comes with the checkpoints digit-scenes and emoji; got {name!r}"):
+    with pytest.raises(ValueError, match=f"digit-scenes and emoji; got {name!r}"):
         shipped_checkpoint(name)
 
 
@@ -58,34 +53,14 @@ def test_a_checkpoint_is_in_the_data_folder_or_missed_with_the_fix(name, tmp_pat
 
 
 @every_preset
-def test_a_model_is_smaller_than_15_megabytes(name, models):
-    weights = list(models[name].parameters())
-    assert all(weight.dtype == torch.float32 for weight in weights)
-    assert sum(weight.numel() for weight in weights) * 4 < 15e6
-
-
-@every_preset
 def test_a_model_is_what_the_preset_says_and_knows_every_word(name, data, models):
     preset, model, captions = PRESETS[name], models[name], data[name][1]
-    assert model.config["unet"] | preset.unet | dict(context_dim=preset.text_dim) == model.config["unet"]
-    assert model.config["unet"]["in_channels"] == 3
-    assert model.config["text_encoder"]["dim"] == preset.text_dim
+    config = model.unet.config
+    assert config | preset.unet | dict(in_channels=3, context_dim=preset.text_dim) == config
+    assert model.text_encoder.config["dim"] == preset.text_dim
     assert not any(model.tokenizer.unknown_words(caption) for caption in captions)
     assert not any(model.tokenizer.unknown_words(prompt) for prompt in preset.prompts)
     assert model.tokenizer(preset.prompts).shape == (len(preset.prompts), model.tokenizer.max_length)
-
-
-@every_preset
-def test_the_pictures_fit_the_network(name, data, models):
-    pictures, captions = data[name]
-    assert len(pictures) == len(captions) and pictures.min() >= -1 and pictures.max() <= 1
-    assert models[name](pictures[:2], torch.tensor([0, 199]), models[name].tokenizer(captions[:2])).shape[0] == 2
-
-
-@every_preset
-def test_the_schedule_ends_in_noise(name):
-    schedule = PRESETS[name].new_schedule()
-    assert schedule.alpha_bars[-1] < 1e-3
 
 
 @every_preset
@@ -95,11 +70,11 @@ def test_train_runs_with_a_presets_options(name, data, models):
     assert set(options) <= set(inspect.signature(train).parameters)
     assert options["cond"].shape == (100, models[name].tokenizer.max_length)
     assert torch.equal(options["null_cond"], models[name].null_cond)
-    for option in ("batch_size", "learning_rate", "warmup_iterations", "ema_decay", "min_snr_gamma"):
-        assert options[option] == getattr(preset, option)
-    state = TrainingState(models[name])
-    list(train(state, preset.new_schedule(), pictures[:100], 2, **options | dict(batch_size=4)))
-    assert state.iteration == 2 and all(0 < loss < 2 for loss in state.losses)
+    assert preset.options.items() <= options.items()
+    state, schedule = TrainingState(models[name]), preset.schedule
+    list(train(state, schedule, pictures[:100], 2, **options | dict(batch_size=4)))
+    assert len(state.losses) == 2 and all(0 < loss < 2 for loss in state.losses)
+    assert len(pictures) == len(captions) and schedule.alpha_bars[-1] < 1e-3  # which is noise
 
 
 def test_the_emoji_are_trained_on_once_with_each_caption(data):
@@ -172,18 +147,6 @@ def test_a_checksum_changes_with_a_pixel_a_caption_and_their_order():
     assert len({original, *changed}) == 6
 
 
-@every_preset
-def test_a_preset_cannot_be_changed_by_accident(name):
-    assert isinstance(PRESETS[name], Preset)
-    with pytest.raises(AttributeError):
-        PRESETS[name].batch_size = 1
-
-
-@pytest.fixture(scope="module")
-def reader() -> DigitReader:
-    return DigitReader()
-
-
 @pytest.fixture(scope="module")
 def shipped() -> dict[str, Checkpoint]:
     return {name: load_checkpoint(shipped_checkpoint(name)) for name in PRESETS}
@@ -193,7 +156,7 @@ def shipped() -> dict[str, Checkpoint]:
 def test_a_shipped_checkpoint_is_of_its_preset_and_small(name, shipped, models):
     assert shipped_checkpoint(name).stat().st_size < 15e6
     assert shipped[name].model.config == models[name].config and shipped[name].training is None
-    assert torch.equal(shipped[name].schedule.betas, PRESETS[name].new_schedule().betas)
+    assert torch.equal(shipped[name].schedule.betas, PRESETS[name].schedule.betas)
 
 
 @every_preset
