@@ -300,12 +300,13 @@ def training_data(data: object, cond: Tensor | None, null_cond: Tensor | None) -
 
 
 def batch(x_0: Tensor, cond: Tensor | None, batch_size: int, null_cond: Tensor | None) -> None:
-    """A batch that somebody else drew."""
+    """A batch that somebody else drew. On a GPU to look at its values would be to wait for them."""
     if len(x_0) != batch_size:
         raise ValueError(f"batches must hold {batch_size} pictures, which is batch_size; got {len(x_0)}")
     if (cond is None) != (null_cond is None):
         raise ValueError("batches with conditions need a null_cond, and batches without conditions none")
-    pictures(x_0)
+    if x_0.device.type == "cpu":
+        pictures(x_0)
 
 
 def divergence(iteration: int, loss: float, back_at: int, learning_rate: float) -> str:
