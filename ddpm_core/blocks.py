@@ -24,7 +24,7 @@ class TimeEmbedding(nn.Module):
         )
 
     def sinusoids(self, t: Tensor) -> Tensor:
-        """(B,) -> (B, num_sinusoids): the first half sines, the second half cosines, wavelengths 2 pi to 20,000 pi."""
+        """(B,) -> (B, num_sinusoids): half sines, half cosines, of wavelengths from 2 pi to nearly 20,000 pi."""
         half = self.num_sinusoids // 2
         frequencies = torch.exp(-math.log(10_000) * torch.arange(half, device=t.device) / half)
         angles = t[:, None] * frequencies

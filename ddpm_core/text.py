@@ -1,6 +1,6 @@
 """From a caption to vectors that the noise predictor can look at. Nothing here is about diffusion.
 
-A token is an English word or a single Chinese character. Shapes in comments: B captions, L tokens, D numbers a token.
+A token is an English word or a single Chinese character. Shapes in comments: B captions, L tokens, D numbers per token.
 """
 
 import re
@@ -36,7 +36,7 @@ class Tokenizer:
     words:      the vocabulary, in the order of the ids; the first word has id 2
     max_length: tokens in a row, the start token included
 
-    Every row begins with the start token, so that the empty caption ("no condition") is a row, too, and is filled up
+    Every row begins with the start token, so that the empty caption ("no condition") is also a row, and is filled up
     with padding.
     """
 
