@@ -136,10 +136,7 @@ def check_output(output: object, expected: Tensor, case: tuple = (), what: str =
     if not isinstance(output, Tensor):
         raise NotYet(f"{what} should return a tensor of shape {tuple(expected.shape)}, but returns {describe(output)}.")
     if output.device != expected.device:
-        raise NotYet(
-            f"{what} returns a tensor on {output.device} for inputs on {expected.device}. Make new tensors on the "
-            "device of an input: device=x.device."
-        )
+        raise NotYet(f"{what} returns a tensor on {output.device} for inputs on {expected.device}. {ON_ITS_DEVICE}")
     if not output.is_floating_point():
         raise NotYet(f"{what} should return floats, but returns {describe(output)}.")
     if output.shape != expected.shape:
@@ -171,4 +168,5 @@ ALONG_A_ROW = (
     "t has shape (B,), and so have numbers looked up with it. Multiplied with pictures (B, C, H, W) as they are, "
     "they go along the pixels of a row and not along the batch: reshape them to (B, 1, 1, 1) first."
 )
+ON_ITS_DEVICE = "Make new tensors on the device of an input: device=x.device."
 ONLY_FIRST = "every picture has a t of its own, but the t of the first one is used for all."
