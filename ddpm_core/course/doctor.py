@@ -209,8 +209,8 @@ def _draw_figure() -> str:
     with plt.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("error", message="Glyph")
         use_course_style()
-        figure = Figure(figsize=(2, 2))
-        figure.subplots().set_title("a red seven 红色的七")
+        figure = Figure()
+        figure.suptitle("a red seven 红色的七")
         figure.savefig(io.BytesIO())
     return "drawn, in English and Chinese"
 

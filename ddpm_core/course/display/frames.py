@@ -38,8 +38,8 @@ def show_frames(
     menu = ipywidgets.Dropdown(options=list(choices), layout={"width": "max-content"})
     image = ipywidgets.Image(format="png", layout={"max_width": "100%", "width": "max-content"})
     caption = ipywidgets.Label()
-    slider = ipywidgets.IntSlider(0, 0, len(captions) - 1, description="step", readout=False)
-    play = ipywidgets.Play(value=0, min=0, max=len(captions) - 1, interval=120)
+    slider = ipywidgets.IntSlider(max=len(captions) - 1, description="step", readout=False)
+    play = ipywidgets.Play(max=len(captions) - 1, interval=120)
     ipywidgets.jslink((play, "value"), (slider, "value"))
 
     def move(_: dict | None = None) -> None:
