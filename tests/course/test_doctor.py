@@ -1,7 +1,7 @@
 import json
 import re
 import shutil
-from collections import namedtuple
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -53,17 +53,8 @@ def test_a_good_machine_needs_no_fix_and_every_subject_is_looked_at_once(machine
     write_notebook(machine, "01_start", seconds=300, images_per_second=1000)
     subjects = [finding.subject for finding in doctor.examine()]
     assert len(subjects) == len(set(subjects))
-    expected = {
-        "Python",
-        "torch",
-        *doctor.PACKAGES,
-        "profile",
-        "free disk",
-        "data/cat.png",
-        "digits",
-        "your own checkpoints",
-    }
-    assert expected | {"training speed", "01_start"} <= set(subjects)
+    assert {"Python", "torch", *doctor.PACKAGES, "profile", "free disk", "data/cat.png"} <= set(subjects)
+    assert {"digits", "your own checkpoints", "training speed", "01_start"} <= set(subjects)
     assert {finding.subject: finding.fix for finding in doctor.examine() if finding.fix} == {}
     assert findings()["torch"].found == torch.__version__
 
@@ -110,32 +101,34 @@ def test_an_nvidia_card_that_torch_does_not_see_needs_a_driver(machine, monkeypa
 
 
 def test_a_gpu_is_reported_with_its_memory(machine, monkeypatch):
-    properties = namedtuple("Properties", "total_memory")(16e9)
     monkeypatch.setattr(doctor, "choose_profile", lambda: Profile("gpu", torch.device("cuda")))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Fast Card 9000")
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=16e9))
     found = findings()
     assert "Fast Card 9000" in found["profile"].found and found["GPU memory"].found == "16 GB"
 
 
-@pytest.mark.parametrize("gigabytes, is_fine", [(2, False), (3.8, True), (16, True)])
-def test_little_memory_is_warned_of(gigabytes, is_fine, machine, monkeypatch):
+@pytest.mark.parametrize(
+    "subject, gigabytes, is_fine",
+    [
+        ("memory", 2, False),
+        ("memory", 3.8, True),
+        ("memory", 16, True),
+        ("free disk", 0.2, False),
+        ("free disk", 20, True),
+    ],
+)
+def test_little_memory_and_a_full_disk_are_warned_of(subject, gigabytes, is_fine, machine, monkeypatch):
     values = {"SC_PAGE_SIZE": 1000, "SC_PHYS_PAGES": gigabytes * 1e6}
     monkeypatch.setattr(doctor.os, "sysconf", values.get, raising=False)
-    finding = findings()["memory"]
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: SimpleNamespace(free=gigabytes * 1e9))
+    finding = findings()[subject]
     assert finding.found == f"{gigabytes:.0f} GB" and (finding.fix == "") == is_fine
 
 
 def test_a_machine_that_cannot_tell_its_memory_is_not_asked(machine, monkeypatch):
     monkeypatch.delattr(doctor.os, "sysconf", raising=False)
     assert "memory" not in findings()
-
-
-@pytest.mark.parametrize("gigabytes, is_fine", [(0.2, False), (20, True)])
-def test_a_full_disk_is_warned_of(gigabytes, is_fine, machine, monkeypatch):
-    usage = namedtuple("Usage", "free")(gigabytes * 1e9)
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: usage)
-    assert (findings()["free disk"].fix == "") == is_fine
 
 
 def test_the_shipped_files_are_compared_with_their_checksums(machine):

@@ -54,7 +54,7 @@ class Uncallable:
     "answer, words",
     [
         ("return schedule.alpha_bar[t] * x_0", "it stops with AttributeError: 'NoiseSchedule' object has no attribute"),
-        ("return schedule.alpha_bar[t] * x_0", "It was in this line:  return schedule.alpha_bar[t] * x_0"),
+        ("def mix():\n    return schedule.alpha_bar\nreturn mix()", "in this line:  return schedule.alpha_bar\n"),
         ("x_0 *= schedule.alpha_bars[t].view(-1, 1, 1, 1)\nreturn x_0", "it changes one of its inputs in place"),
         ("schedule.alpha_bars.mul_(0.5)\nreturn x_0", "it changes one of its inputs in place"),
         ("return f(schedule, x_0, t, eps)", "it calls itself without end"),
@@ -73,7 +73,7 @@ class Uncallable:
         ("return x_0 + t[:3].float()", "two shapes do not fit together (The size of tensor a (4)"),
         ("return x_0 + t[:3].float()", "reshape them to (B, 1, 1, 1)"),
         ("return (-x_0.abs()).sqrt()", "some of the numbers it returns are NaN"),
-        ("return x_0 * 7", "the shape is right, but not the numbers: one is"),
+        ("result = x_0 * 7\nresult[-1, -1] = 99\nreturn result", "but not the numbers: one is 99 and should be"),
         ("return torch.nn.Identity", "it returns the class Identity itself; return an instance of it"),
         (typed("async def f(schedule, x_0, t, eps): return x_0"), "it is async, and must be awaited"),
         (lambda schedule, t, x_0, eps: x_0, "another order: the order is that of my_add_noise(schedule, x_0, t, eps)"),
@@ -198,6 +198,8 @@ def test_a_finished_answer_that_mentions_not_implemented_error_is_finished(body,
 @pytest.mark.parametrize(
     "other",
     [
+        typed("def f(x): return 0"),
+        typed("f = lambda x: 0"),
         typed("g, f = lambda x: ..., lambda y: y"),
         typed("class f:\n    def g(self): ..."),
         Noiser,
