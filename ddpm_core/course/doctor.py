@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -44,6 +45,7 @@ CHECKSUMS = {
 INSTALL = "run make setup, or: pip install -e .[lab,test]"
 ON_THIS_MACHINE = " on this machine"
 PACKAGES = ("torchvision", "matplotlib", "ipywidgets", "sklearn", "safetensors", "jupyterlab", "ipykernel", "nbval")
+SCHEDULE = NoiseSchedule(cosine_betas(200))  # notebook 04's
 
 
 @dataclass
@@ -55,14 +57,14 @@ class Finding:
     fix: str = ""
 
 
-def examine(notebooks: Path | None = None) -> Iterator[Finding]:
+def examine() -> Iterator[Finding]:
     """Looks at the machine, the packages, the data and the notebooks, one finding after the other."""
     yield Finding("Python", platform.python_version())
     yield Finding("torch", torch.__version__)
-    yield from (_package(name) for name in PACKAGES)
+    yield from map(_package, PACKAGES)
     yield from _machine()
     yield from _data()
-    yield from _notebooks(notebooks or data_folder().parent / "notebooks")
+    yield from _notebooks()
 
 
 def rehearse() -> Iterator[Finding]:
@@ -70,25 +72,26 @@ def rehearse() -> Iterator[Finding]:
     yield _try("training and sampling", _train_and_sample, INSTALL)
     yield _try("figures", _draw_figure, INSTALL)
     for name in PRESETS:
-        yield _try(f"{name} model", lambda name=name: _draw_with(name), f"git checkout -- data/{name}.safetensors")
+        yield _try(f"{name} model", partial(_draw_with, name), f"git checkout -- data/{name}.safetensors")
     yield _try("widgets", _make_widget, INSTALL)
     yield _try("kernel", _start_kernel, f"{INSTALL}; if a firewall asks, allow Python on this machine itself")
 
 
 def line_for_the_teacher(findings: Sequence[Finding]) -> str:
     """One line that says whether a machine is ready for class. Nothing in it is personal."""
-    code = f"code {course_code()}"
     broken = [finding for finding in findings if finding.fix]
     if broken:
-        first = broken[0]
-        found = first.found.replace(f"{data_folder().parent}{os.sep}", "").replace(str(Path.home()), "~")
+        found = broken[0].found.replace(f"{data_folder().parent}{os.sep}", "").replace(str(Path.home()), "~")
         found = textwrap.shorten(found, 60, placeholder=" ...")
-        more = [f"and {len(broken) - 1} more"] if len(broken) > 1 else []
-        return "NOT READY  " + " · ".join([f"{first.subject}: {found} -> {first.fix}", *more, code])
-    versions = [f"python {_short(platform.python_version())}", f"torch {_short(torch.__version__)}"]
-    times = [finding.found.removesuffix(ON_THIS_MACHINE) for finding in findings if finding.subject.startswith("04_")]
-    facts = [*versions, str(choose_profile()), *(f"notebook 04 in {time}" for time in times), code]
-    return "READY  " + " · ".join(facts)
+        facts = [f"NOT READY  {broken[0].subject}: {found} -> {broken[0].fix}"]
+        facts += [f"and {len(broken) - 1} more"] if len(broken) > 1 else []
+    else:
+        versions = platform.python_version(), torch.__version__
+        python, pytorch = (".".join(version.split(".")[:2]) for version in versions)
+        facts = [f"READY  python {python}", f"torch {pytorch}", str(choose_profile())]
+        times = [finding.found for finding in findings if finding.subject.startswith("04_")]
+        facts += [f"notebook 04 in {time.removesuffix(ON_THIS_MACHINE)}" for time in times]
+    return " · ".join([*facts, f"code {course_code()}"])
 
 
 def course_code() -> str:
@@ -100,28 +103,31 @@ def course_code() -> str:
     return digest.hexdigest()[:4].upper()
 
 
-def training_rate(num_iterations: int = 15) -> float:
+def training_rate() -> float:
     """Pictures a second that this machine trains on, with notebook 04's network on 8x8 digits (1-2 s on a CPU)."""
-    profile, batch_size = choose_profile(), 128
     torch.manual_seed(0)
-    pictures, schedule = 2 * torch.rand(1000, 1, 8, 8) - 1, NoiseSchedule(cosine_betas(200))
-    state = TrainingState(UNet(1, (32, 32)).to(profile.device))
-    ticks, warm = [], num_iterations // 3  # the first iterations also choose algorithms and allocate memory
-    for _ in train(state, schedule, pictures, num_iterations, batch_size):
-        if state.iteration > warm:
+    batch_size, ticks = 128, []
+    for state in _train(2 * torch.rand(1000, 1, 8, 8) - 1, 15, batch_size):
+        if state.iteration > 5:  # the first iterations also choose algorithms and allocate memory
             state.losses  # noqa: B018  (to read a loss is to wait until a GPU is there)
-        ticks.append(time.perf_counter())
-    return batch_size * (num_iterations - 1 - warm) / (ticks[-1] - ticks[warm])
+            ticks.append(time.perf_counter())
+    return batch_size * (len(ticks) - 1) / (ticks[-1] - ticks[0])
+
+
+def _train(pictures: Tensor, num_iterations: int, batch_size: int) -> Iterator[TrainingState]:
+    """Trains notebook 04's network."""
+    state = TrainingState(UNet(1, (32, 32)).to(choose_profile().device))
+    return train(state, SCHEDULE, pictures, num_iterations, batch_size)
 
 
 def _package(name: str) -> Finding:
     try:
         importlib.import_module(name)
+        version = importlib.metadata.version("scikit-learn" if name == "sklearn" else name)
     except Exception as error:  # torchvision raises a RuntimeError where torch is of another build
         is_mixed = name == "torchvision" and not isinstance(error, ModuleNotFoundError)
         mixed = "torch and torchvision are of two builds: delete the folder .venv and run make setup"
         return Finding(name, _first_line(error), mixed if is_mixed else INSTALL)
-    version = importlib.metadata.version("scikit-learn" if name == "sklearn" else name)
     is_spoilt = name == "ipykernel" and int(version.split(".")[0]) >= 7
     spoilt = 'version 7 spoils figures while a slider moves: pip install "ipykernel<7"'
     return Finding(name, version, spoilt if is_spoilt else "")
@@ -148,33 +154,29 @@ def _data() -> Iterator[Finding]:
         is_same = path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == checksum
         found = "present" if is_same else "changed" if path.is_file() else "missing"
         yield Finding(f"data/{name}", found, "" if is_same else f"git checkout -- data/{name}")
-    try:
-        yield Finding("digits", f"{len(load_digits()[0]):,} pictures, in scikit-learn")
-    except ImportError:
-        yield Finding("digits", "missing: they are part of scikit-learn", "mend sklearn, above")
+    yield _try(
+        "digits",
+        lambda: f"{len(load_digits()[0]):,} pictures, in scikit-learn",
+        "mend sklearn, above: the digits are part of scikit-learn",
+    )
     own = sorted(path.name for path in (data_folder().parent / "build").glob("*.safetensors"))
     yield Finding("your own checkpoints", ", ".join(own) or "none yet; notebook 04 makes one, in build/")
 
 
-def _notebooks(folder: Path) -> Iterator[Finding]:
-    paths = sorted(folder.glob("[0-9]*.ipynb"))
+def _notebooks() -> Iterator[Finding]:
+    paths = sorted((data_folder().parent / "notebooks").glob("[0-9]*.ipynb"))
     if not paths:
         yield Finding("notebooks", "not found", "run this from a clone of the course")
         return
     rate = training_rate()
     yield Finding("training speed", f"{rate:,.0f} digits a second")
     for path in paths:
-        measured = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("course", {})
+        measured = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("course")
         if measured and measured["profile"] != choose_profile().name:
             yield Finding(path.stem, f"no estimate: its time was measured with the {measured['profile']} profile")
         elif measured:
             seconds = measured["seconds"] * measured["images_per_second"] / rate
             yield Finding(path.stem, f"about {max(seconds, 15) / 60:.1f} minutes{ON_THIS_MACHINE}")
-
-
-def _short(version: str) -> str:
-    """3.11 of 3.11.7"""
-    return ".".join(version.split(".")[:2])
 
 
 def _try(subject: str, step: Callable[[], str], fix: str) -> Finding:
@@ -191,12 +193,9 @@ def _first_line(error: Exception) -> str:
 def _train_and_sample() -> str:
     device = choose_profile().device
     torch.manual_seed(0)
-    schedule, pictures = NoiseSchedule(cosine_betas(200)), load_digits()[0]
-    state = TrainingState(UNet(1, (32, 32)).to(device))
-    for _ in train(state, schedule, pictures, num_iterations=10, batch_size=64):
-        pass
-    *_, drawn = sample(state.ema_model, schedule.to(device), torch.randn(4, 1, 8, 8, device=device), num_steps=10)
-    _check_finite(drawn)
+    *_, state = _train(load_digits()[0], num_iterations=10, batch_size=64)
+    noise = torch.randn(4, 1, 8, 8, device=device)
+    drawn = _last(sample(state.ema_model, SCHEDULE.to(device), noise, num_steps=10))
     return f"{state.iteration} iterations, {len(drawn)} pictures"
 
 
@@ -210,23 +209,24 @@ def _draw_figure() -> str:
     with plt.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("error", message="Glyph")
         use_course_style()
-        figure, file = Figure(figsize=(2, 2)), io.BytesIO()
-        figure.subplots().set_title("a red seven 红色的七")
-        figure.savefig(file, format="png")
+        figure = Figure()
+        figure.suptitle("a red seven 红色的七")
+        figure.savefig(io.BytesIO())
     return "drawn, in English and Chinese"
 
 
 def _draw_with(name: str) -> str:
     loaded = load_checkpoint(shipped_checkpoint(name), choose_profile().device)
-    prompt = PRESETS[name].prompts[0]
-    *_, drawn = generate(loaded.model, loaded.schedule, [prompt], tuple(loaded.notes["picture_size"]), num_steps=2)
-    _check_finite(drawn)
+    prompts, shape = PRESETS[name].prompts[:1], tuple(loaded.notes["picture_size"])
+    _last(generate(loaded.model, loaded.schedule, prompts, shape, num_steps=2))
     return "loaded, draws"
 
 
-def _check_finite(drawn: Tensor) -> None:
+def _last(chain: Iterator[Tensor]) -> Tensor:
+    *_, drawn = chain
     if not drawn.isfinite().all():
         raise ArithmeticError("what it draws has values that are no numbers")
+    return drawn
 
 
 def _make_widget() -> str:
@@ -240,16 +240,12 @@ def _make_widget() -> str:
 
 def _start_kernel() -> str:
     """Starts the Python that runs the notebooks' cells, and asks it where it lives."""
-    from jupyter_client.manager import start_new_kernel
+    from jupyter_client.manager import run_kernel
 
+    question = {"prefix": "__import__('sys').prefix"}
     # Not in the course's folder, where any Python would find ddpm_core.
-    manager, client = start_new_kernel(startup_timeout=15, kernel_name="python3", cwd=tempfile.gettempdir())
-    try:
-        question = {"prefix": "__import__('sys').prefix"}
+    with run_kernel(startup_timeout=15, kernel_name="python3", cwd=tempfile.gettempdir()) as client:
         reply = client.execute("", user_expressions=question, reply=True, timeout=10)
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
     if reply["content"]["user_expressions"]["prefix"]["data"]["text/plain"] != repr(sys.prefix):
         raise RuntimeError("it belongs to another Python than this one")
     return "starts and answers"

@@ -1,12 +1,9 @@
-"""How big the notebooks think, chosen by the machine. Nothing here is about diffusion."""
+"""The course's two sizes, of which the machine chooses one. Nothing here is about diffusion."""
 
 import os
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -16,7 +13,7 @@ class Profile:
     name: str
     device: torch.device
 
-    def pick(self, *, cpu: T, gpu: T) -> T:
+    def pick(self, *, cpu, gpu):
         """The value that belongs to this profile."""
         return cpu if self.name == "cpu" else gpu
 

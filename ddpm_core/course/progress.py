@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from ddpm_core.support.atomic import atomic_write
@@ -11,24 +12,18 @@ in_this_kernel: set[str] = set()  # what counts although no file could be writte
 
 def done() -> set[str]:
     """The names of the exercises and gates that are done."""
-    file = _file()
-    try:
-        kept = set(json.loads(file.read_text(encoding="utf-8"))) if file else set()
-    except (OSError, ValueError, TypeError):  # none yet, or damaged: what this kernel has seen still counts
-        kept = set()
+    kept: set[str] = set()
+    if file := _file():
+        with suppress(OSError, ValueError, TypeError):  # none yet, or damaged: what this kernel has seen still counts
+            kept = set(json.loads(file.read_text(encoding="utf-8")))
     return kept | in_this_kernel
 
 
 def record(name: str) -> None:
     in_this_kernel.add(name)
-    file = _file()
-    if file is None:
-        return
-    try:
-        with atomic_write(file) as new:
+    if file := _file():
+        with suppress(OSError), atomic_write(file) as new:  # a folder that cannot be written: the kernel remembers it
             new.write(json.dumps(sorted(done())).encode())
-    except OSError:
-        pass  # a folder that cannot be written: then it lasts as long as the kernel
 
 
 def _file() -> Path | None:

@@ -3,48 +3,43 @@
 import ast
 import ctypes
 import inspect
+import textwrap
 import threading
 import time
 import traceback
 from collections.abc import Callable
+from types import EllipsisType
 
 import torch
 from torch import Tensor
 
-from ddpm_core.course.exercises.compare import ALONG_A_ROW, Answer, Exercise, NotYet, T
+from ddpm_core.course.exercises.compare import ALONG_A_ROW, ON_ITS_DEVICE, Answer, Exercise, NotYet, T
 from ddpm_core.schedule import NoiseSchedule
 from ddpm_core.support.guards import describe
 
 SECONDS_AT_MOST = 5.0  # then a learner's function counts as endless
 
 
-def made_safe(answer: object, exercise: Exercise) -> Answer:
-    """The learner's function, which raises nothing but NotYet: where it raises, never ends, or harms what it is given.
+def made_safe(answer: object, exercise: Exercise) -> object:
+    """What an exercise may examine: a value, or a function that raises nothing but NotYet, whatever the learner's does.
 
-    Raises NotYet where it cannot be called as the exercise asks.
+    Raises NotYet where the answer is no value, or cannot be called, as the exercise asks.
     """
+    if exercise.value:
+        _check_value(answer, exercise)
+        return answer
     _check_function(answer, exercise)
     _check_parameters(answer, exercise)
     deadline = time.monotonic() + SECONDS_AT_MOST
 
-    def wrapped(function: Callable) -> Answer:
-        def safe(*arguments: object) -> object:
+    def safe(function: Callable) -> Answer:
+        def call(*arguments: object) -> object:
             returned = _call(function, arguments, deadline)
-            return wrapped(returned) if callable(returned) else returned  # a closure is called later
+            return safe(returned) if callable(returned) else returned  # a closure is called later
 
-        return safe
+        return call
 
-    return wrapped(answer)
-
-
-def check_value(answer: object, exercise: Exercise) -> None:
-    """Raises NotYet where the learner gave what makes the value, and not the value."""
-    if inspect.isclass(answer):
-        raise NotYet(f"this is the class {answer.__name__} itself; {exercise.wanted} should be a value.")
-    if inspect.isroutine(answer):
-        raise NotYet(
-            f"this is a function; {exercise.wanted} should be a value: call the function, and give what it returns."
-        )
+    return safe(answer)
 
 
 def is_stub(answer: object) -> bool:
@@ -54,34 +49,38 @@ def is_stub(answer: object) -> bool:
     """
     try:
         source = inspect.getsource(answer)  # of what a decorator with functools.wraps wraps
-        indented = source[0].isspace()
-        tree = ast.parse(f"if True:\n{source}" if indented else source)
+        tree = ast.parse("if True:\n" + textwrap.indent(source, " "))  # a method's is indented already
     except (OSError, TypeError, ValueError, SyntaxError):  # no function, no source, or a piece of a longer statement
         return False
     if getattr(answer, "__name__", "") == "<lambda>":  # its source is the whole line: the parameters tell which it is
         names = list(inspect.signature(answer).parameters)
         lambdas = [node for node in ast.walk(tree) if isinstance(node, ast.Lambda)]
         bodies = [node.body for node in lambdas if [argument.arg for argument in node.args.args] == names]
-        return bool(bodies) and all(_is_nothing(body) for body in bodies)
-    definition = tree.body[0].body[0] if indented else tree.body[0]
-    if not isinstance(definition, ast.FunctionDef | ast.AsyncFunctionDef):  # a class
-        return False
-    return all(_does_nothing(statement) for statement in definition.body)
+        return bool(bodies) and all(map(_does_nothing, bodies))
+    definition = tree.body[0].body[0]
+    return isinstance(definition, ast.FunctionDef | ast.AsyncFunctionDef) and all(map(_does_nothing, definition.body))
 
 
-def _does_nothing(statement: ast.stmt) -> bool:
-    match statement:
+def _does_nothing(node: ast.stmt | ast.expr) -> bool:
+    """node: a statement of a function, or what a lambda returns."""
+    match node:
         case ast.Pass() | ast.Expr(ast.Constant()):
             return True
-        case ast.Return(value):
-            return value is None or _is_nothing(value)
+        case ast.Constant(None | EllipsisType()) | ast.Return(None | ast.Constant(None | EllipsisType())):
+            return True
         case ast.Raise(ast.Name("NotImplementedError") | ast.Call(ast.Name("NotImplementedError"))):
             return True
     return False
 
 
-def _is_nothing(expression: ast.expr) -> bool:
-    return isinstance(expression, ast.Constant) and (expression.value is None or expression.value is ...)
+def _check_value(answer: object, exercise: Exercise) -> None:
+    """Raises NotYet where the learner gave what makes the value, and not the value."""
+    if inspect.isclass(answer):
+        raise NotYet(f"this is the class {answer.__name__} itself; {exercise.wanted} should be a value.")
+    if inspect.isroutine(answer):
+        raise NotYet(
+            f"this is a function; {exercise.wanted} should be a value: call the function, and give what it returns."
+        )
 
 
 def _check_function(answer: object, exercise: Exercise) -> None:
@@ -122,31 +121,13 @@ def _check_parameters(answer: Callable, exercise: Exercise) -> None:
 
 def _call(function: Callable, arguments: tuple, deadline: float) -> object:
     """What function returns; NotYet where it raises, never ends, returns nothing, or changes what it was given."""
-    arguments = tuple(_copy(argument) for argument in arguments)  # whatever it does to them, the checks keep theirs
-    before = [_copy(argument) for argument in arguments]
-    outcome: dict[str, object] = {}
-
-    def work() -> None:
-        try:
-            with torch.enable_grad():
-                outcome["returned"] = function(*arguments)
-        except BaseException as error:  # whatever it is, the learner gets a sentence
-            outcome["raised"] = error
-
-    worker = threading.Thread(target=work, daemon=True)
-    worker.start()
-    worker.join(max(0.5, deadline - time.monotonic()))
-    if worker.is_alive():
-        _stop(worker)
-        raise NotYet(f"it was still running after {SECONDS_AT_MOST:.0f} seconds and was stopped: an endless loop?")
-    if "raised" in outcome:
-        raise NotYet(_explained(outcome["raised"], function, arguments)) from None
-    if not all(_unchanged(argument, copy) for argument, copy in zip(arguments, before, strict=True)):
+    copies = tuple(map(_copy, arguments))  # whatever it does to them, the checks keep theirs
+    returned = _run(function, copies, deadline)
+    if not all(map(_equal, copies, arguments)):
         raise NotYet(
             "it changes one of its inputs in place (an operation that ends in _, such as add_, or x[...] = ...). "
             "The caller still needs them: make a new tensor."
         )
-    returned = outcome["returned"]
     if returned is None:
         raise NotYet("it returns None: is the return line missing?")
     if inspect.isclass(returned):
@@ -165,44 +146,57 @@ def _copy(argument: object) -> object:
     return NoiseSchedule(argument.betas.clone()) if isinstance(argument, NoiseSchedule) else argument
 
 
-def _unchanged(argument: object, copy: object) -> bool:
-    if isinstance(argument, NoiseSchedule):
-        tensors = ("betas", "alphas", "alpha_bars")
-        return all(torch.equal(getattr(argument, name), getattr(copy, name)) for name in tensors)
-    return not isinstance(argument, Tensor) or torch.equal(argument, copy)
+def _equal(a: object, b: object) -> bool:
+    if isinstance(a, NoiseSchedule):
+        return all(torch.equal(getattr(a, name), getattr(b, name)) for name in ("betas", "alphas", "alpha_bars"))
+    return not isinstance(a, Tensor) or torch.equal(a, b)
 
 
-def _stop(worker: threading.Thread) -> None:
-    """Makes a thread that runs Python code end: an exception arises in it at its next line."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker.ident), ctypes.py_object(SystemExit))
-    worker.join(1.0)
+def _run(function: Callable, arguments: tuple, deadline: float) -> object:
+    """Calls it in a thread, which can be stopped; NotYet where it raises or never ends."""
+    outcome: dict[str, object] = {}
+
+    def work() -> None:
+        try:
+            with torch.enable_grad():
+                outcome["returned"] = function(*arguments)
+        except BaseException as error:  # whatever it is, the learner gets a sentence
+            outcome["raised"] = error
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    worker.join(max(0.5, deadline - time.monotonic()))
+    if worker.is_alive():
+        # An exception arises in the thread at its next line of Python.
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker.ident), ctypes.py_object(SystemExit))
+        worker.join(1.0)
+        raise NotYet(f"it was still running after {SECONDS_AT_MOST:.0f} seconds and was stopped: an endless loop?")
+    if "raised" in outcome:
+        raise NotYet(_explained(outcome["raised"], function, arguments)) from None
+    return outcome["returned"]
 
 
 def _explained(error: BaseException, function: Callable, arguments: tuple) -> str:
     """An exception inside a learner's function, as a sentence with the line where it arose."""
-    message = str(error).strip().splitlines()[0] if str(error).strip() else ""
+    message = str(error).strip().partition("\n")[0]
     lowered = message.lower()
-    sizes_differ = "must match the size of tensor" in lowered
-    if "not compiled with cuda" in lowered or "nvidia driver" in lowered or "no cuda gpus" in lowered:
-        what = (
-            "it asks for a GPU, and this machine has none: make new tensors on the device of an input, device=x.device"
-        )
-    elif "same device" in lowered:
-        what = "it mixes tensors on two devices: make new tensors on the device of an input, device=x.device"
-    elif sizes_differ:
-        what = f"two shapes do not fit together ({message})"
-    elif isinstance(error, RecursionError):
-        what = "it calls itself without end"
-    else:
-        what = f"it stops with {type(error).__name__}" + (f": {message}" if message else "")
-    sentence = what if what.endswith((".", "?")) else f"{what}."
     code = getattr(function, "__code__", None)
-    if code is None:
-        return sentence
-    if sizes_differ and "t" in code.co_varnames[: code.co_argcount]:
-        sentence += f" {_help_on_t(message, arguments)}"
-    own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == code.co_filename]
-    return sentence + (f" It was in this line:  {own[-1].line}" if own and own[-1].line else "")
+    if any(words in lowered for words in ("not compiled with cuda", "nvidia driver", "no cuda gpus")):
+        sentence = f"it asks for a GPU, and this machine has none. {ON_ITS_DEVICE}"
+    elif "same device" in lowered:
+        sentence = f"it mixes tensors on two devices. {ON_ITS_DEVICE}"
+    elif "must match the size of tensor" in lowered:
+        sentence = f"two shapes do not fit together ({message})."
+        if code and "t" in code.co_varnames[: code.co_argcount]:
+            sentence += f" {_help_on_t(message, arguments)}"
+    elif isinstance(error, RecursionError):
+        sentence = "it calls itself without end."
+    else:
+        sentence = f"it stops with {type(error).__name__}" + (f": {message}" if message else "")
+        sentence += "" if sentence.endswith((".", "?")) else "."
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.line for frame in frames if code and frame.filename == code.co_filename]
+    return sentence + (f" It was in this line:  {lines[-1]}" if lines and lines[-1] else "")
 
 
 def _help_on_t(message: str, arguments: tuple) -> str:

@@ -17,13 +17,14 @@ from ddpm_core.course.exercises import EXERCISES
 from ddpm_core.course.exercises.compare import Exercise, NotYet
 from ddpm_core.course.exercises.notebook_04 import CLINIC
 from ddpm_core.course.progress import done, record
-from ddpm_core.course.safe_call import check_value, is_stub, made_safe
+from ddpm_core.course.safe_call import is_stub, made_safe
 from ddpm_core.data.digit_scenes import Scene
 from ddpm_core.judging import DigitReader, judge_scenes
-from ddpm_core.support.guards import describe
+from ddpm_core.support import guards
 
 GATES = ("04", "05")
 DONE, OPEN = "●", "○"
+_new_reader = cache(DigitReader)
 
 
 def check(name: str, answer: object) -> None:
@@ -38,11 +39,7 @@ def check(name: str, answer: object) -> None:
             print(f"{name} is not done yet." + (" (You have solved it before.)" if name in done() else ""))
             return
         with torch.random.fork_rng(devices=[]):  # an answer that draws from the global source disturbs nobody
-            if exercise.value:
-                check_value(answer, exercise)
-                exercise.examine(answer)
-            else:
-                exercise.examine(made_safe(answer, exercise))
+            exercise.examine(made_safe(answer, exercise))
     except NotYet as problem:
         print(f'{name} is not right yet: {problem}\nMore help: hint("{name}").')
     else:
@@ -58,11 +55,10 @@ def hint(name: str) -> None:
 def sketch(name: str) -> None:
     """The second level of help: the answer with gaps."""
     exercise = _exercise(name)
-    if exercise.value:
-        print(exercise.sketch)
-    else:
-        print(f"def {exercise.wanted}:\n{textwrap.indent(exercise.sketch, '    ')}")
-    print(f'\nThe whole of it: reveal("{name}").')
+    text = exercise.sketch
+    if not exercise.value:
+        text = f"def {exercise.wanted}:\n{textwrap.indent(text, '    ')}"
+    print(f'{text}\n\nThe whole of it: reveal("{name}").')
 
 
 def reveal(name: str) -> None:
@@ -83,22 +79,21 @@ def gate(
     N at least 100. reader: None trains one, which takes a second or two. Raises ValueError for another notebook or too
     few pictures, TypeError for another reader.
     """
-    if notebook not in GATES:
-        raise ValueError(f"there are gates in the notebooks {' and '.join(GATES)}; got {notebook!r}")
+    guards.one_of("notebook", notebook, GATES)
     if not isinstance(pictures, Tensor) or len(pictures) < 100:
-        raise ValueError(f"pictures must be at least 100 samples of your model; got {describe(pictures)}")
+        raise ValueError(f"pictures must be at least 100 samples of your model; got {guards.describe(pictures)}")
     if notebook == "05" and scenes is None:
         raise ValueError('gate "05" needs the scenes that were asked for, one for each picture')
-    if reader is not None and not isinstance(reader, DigitReader):
-        raise TypeError(f"reader must be a DigitReader, or None for a new one; got {describe(reader)}")
-    pictures, reader = pictures.detach().cpu().clamp(-1, 1), reader or _reader()
+    reader = _new_reader() if reader is None else reader
+    guards.instance("reader", reader, DigitReader, "DigitReader()")
+    pictures = pictures.detach().cpu().clamp(-1, 1)
     if notebook == "04":
         probabilities = reader.probabilities(pictures)
         sure = (probabilities.amax(dim=1) >= reader.SURE).float().mean().item() / reader.sure_rate
         rarest = torch.bincount(probabilities.argmax(dim=1), minlength=10).min().item()
         passed = sure >= 0.85 and rarest > 0
-        found = f"the reader is sure of {sure:.0%} as many as of real digits (wanted: 85%), "
-        found += f"and the rarest digit came {rarest} times"
+        found = f"the reader is sure of {sure:.0%} as many as of real digits (wanted: 85%)"
+        found += f", and the rarest digit came {rarest} times"
     else:
         digits_right, colours_right = judge_scenes(pictures, scenes, reader)
         right = (digits_right & colours_right).float().mean().item()
@@ -116,11 +111,6 @@ def assign_letters(patients: Sequence) -> dict[str, object]:
     if len(patients) != len(CLINIC):
         raise ValueError(f"the clinic has {len(CLINIC)} patients; got {len(patients)}")
     return {letter: patients[bug - 1] for letter, bug in CLINIC.items()}
-
-
-@cache
-def _reader() -> DigitReader:
-    return DigitReader()
 
 
 def progress() -> None:
@@ -142,5 +132,5 @@ def _exercise(name: str) -> Exercise:
     if not isinstance(name, str) or name not in EXERCISES:
         near = difflib.get_close_matches(str(name).removeprefix("my_"), EXERCISES, n=1)
         suggestion = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(EXERCISES)}"
-        raise ValueError(f"there is no exercise {describe(name)}; {suggestion}")
+        raise ValueError(f"there is no exercise {guards.describe(name)}; {suggestion}")
     return EXERCISES[name]

@@ -16,6 +16,7 @@ from IPython.core.pylabtools import select_figure_formats
 from IPython.utils.capture import capture_output
 from matplotlib import pyplot as plt
 from matplotlib.font_manager import fontManager
+from matplotlib.text import Annotation
 from torch import nn
 from traitlets.config import Config
 
@@ -110,10 +111,10 @@ def test_frames_are_shown_as_a_strip_and_as_a_widget_or_as_a_widget_alone(num_st
 def test_moving_the_slider_changes_the_picture_and_its_caption(monkeypatch):
     links, frames, captions = [], grey_frames(5), [f"step {i}" for i in range(5)]
     monkeypatch.setattr("ipywidgets.jslink", lambda source, target: links.append((source, target)))
-    _, widget = shown(display.show_frames, frames, captions, start=1)
+    _, widget = shown(display.show_frames, frames, captions)
     (play, slider, caption), image = widget.children[0].children, widget.children[1]
     for control in (play, slider):
-        assert (control.min, control.max, control.value) == (0, 4, 1)
+        assert (control.min, control.max, control.value) == (0, 4, 0)
     assert links == [((play, "value"), (slider, "value"))]  # in the browser, play moves the slider
     for i in (1, 3, 0, 4):
         slider.value = i
@@ -147,7 +148,7 @@ def test_frames_need_as_many_captions(frames, captions, numbers):
 
 def test_an_animation_is_a_png_that_moves_and_rests_on_its_last_frame():
     frames = [np.full((8, 8, 3), colour, np.uint8) for colour in ([255, 0, 0], [0, 255, 0], [0, 0, 255], [9, 9, 9])]
-    outputs, _ = shown(display.animate, frames, alt="Four colours", seconds=2)
+    outputs, _ = shown(display.animate, frames, alt="Four colours")
     assert len(outputs) == 1 and alts(outputs) == ["Four colours"]
     image = opened(outputs[0].data["image/png"])
     assert image.format == "PNG" and image.is_animated and image.default_image and image.info["loop"] == 0
@@ -158,7 +159,7 @@ def test_an_animation_is_a_png_that_moves_and_rests_on_its_last_frame():
         image.seek(1 + i)
         durations.append(image.info["duration"])
         assert (np.asarray(image.convert("RGB")) == frame).all()
-    assert durations[:-1] == [500, 500, 500] and durations[-1] > 1000
+    assert durations[:-1] == [1000, 1000, 1000] and durations[-1] > 1000
 
 
 def test_the_source_of_a_class_is_shown_highlighted():
@@ -235,9 +236,16 @@ def test_nothing_is_recorded_of_a_network_without_text():
     assert maps == []
 
 
-def test_a_u_is_drawn_with_the_shapes_of_its_parts():
-    outputs, _ = shown(display.draw_unet, {"down 0": (8, 4, 4), "middle": (16, 2, 2), "up 0": (8, 4, 4)})
-    assert len(outputs) == 1 and "middle (16, 2, 2)" in alts(outputs)[0]
+def test_a_u_is_drawn_with_its_shapes_the_way_through_it_and_its_skip_connections(monkeypatch):
+    drawn = []
+    monkeypatch.setattr("ddpm_core.course.display.network.show_figure", lambda figure, alt: drawn.append((figure, alt)))
+    display.draw_unet({"down 0": (8, 4, 4), "middle": (16, 2, 2), "up 0": (8, 4, 4)})
+    [(figure, alt)] = drawn
+    texts = figure.axes[0].texts
+    assert "middle (16, 2, 2)" in alt and "middle\n16 x 2 x 2" in [text.get_text() for text in texts]
+    arrows = [(text.xyann[1], text.xy[1]) for text in texts if isinstance(text, Annotation)]
+    assert arrows == [(0, -1), (0, 0), (-1, 0)]  # down, across, up
+    plt.close(figure)
 
 
 # The prompt box
@@ -292,11 +300,11 @@ def test_what_a_prompt_lacks_is_said_in_the_box_and_the_picture_stays(box):
 # Watching a run
 
 
-def watch(run, state, num_iterations: int, **options) -> tuple[list, str]:
+def watch(run, state, num_iterations: int, preview=None) -> tuple[list, str]:
     """What watching displays, and what it prints."""
     with capture_output() as captured:
         try:
-            display.watch(run, state, num_iterations, **options)
+            display.watch(run, state, num_iterations, preview)
         except KeyboardInterrupt:  # or it would stop pytest itself
             pytest.fail("the stop button was not handled")
     return captured.outputs, captured.stdout + captured.stderr
@@ -305,8 +313,8 @@ def watch(run, state, num_iterations: int, **options) -> tuple[list, str]:
 class Run:
     """A small training run to be watched, and the iterations that a preview was asked for."""
 
-    def __init__(self, stop_at: int | None = None):
-        self.state, self.stop_at = TrainingState(UNet(1, (8,))), stop_at
+    def __init__(self, num_iterations: int = 4, stop_at: int | None = None):
+        self.state, self.num_iterations, self.stop_at = TrainingState(UNet(1, (8,))), num_iterations, stop_at
         self.previewed: list[int] = []
 
     def preview(self, state: TrainingState) -> torch.Tensor:
@@ -316,10 +324,10 @@ class Run:
         self.previewed.append(state.iteration)
         return torch.zeros(3, 1, 8, 8)
 
-    def watch(self, **options) -> tuple[list, str]:
-        """Watches the run to the end of its 4 iterations, from where it is."""
-        run = train(self.state, NoiseSchedule(cosine_betas(10)), -torch.ones(8, 1, 8, 8), 4, 4)
-        return watch(run, self.state, 4, **({"preview": self.preview, "num_previews": 2} | options))
+    def watch(self, with_previews: bool = True) -> tuple[list, str]:
+        """Watches the run to its end, from where it is."""
+        run = train(self.state, NoiseSchedule(cosine_betas(10)), -torch.ones(8, 1, 8, 8), self.num_iterations, 4)
+        return watch(run, self.state, self.num_iterations, self.preview if with_previews else None)
 
 
 def bars(outputs) -> list[str]:
@@ -332,15 +340,14 @@ def test_watching_trains_to_the_end_in_two_places_that_it_updates_and_prints_not
     assert run.state.iteration == 4 and text == ""
     assert "value='4' max='4'" in bars(outputs)[-1] and f"loss {run.state.losses[-1]:.3f}" in bars(outputs)[-1]
     assert [output.update for output in outputs] == [False, False] + [True] * (len(outputs) - 2)
-    assert len(alts(outputs)) == 2 and all(alts(outputs))
+    assert len(alts(outputs)) == 3 and all(alts(outputs))
     assert json.dumps([[output.data, output.metadata] for output in outputs])  # it can be stored in a notebook
 
 
-@pytest.mark.parametrize("num_previews, expected", [(1, [4]), (20, [1, 2, 4])])
-def test_previews_come_at_the_end_halfway_a_quarter_of_the_way_and_so_on(num_previews, expected):
-    run = Run()
-    outputs, _ = run.watch(num_previews=num_previews)
-    assert run.previewed == expected and len(figures(outputs)) == len(expected)
+def test_previews_come_at_the_end_halfway_a_quarter_of_the_way_and_so_on():
+    run = Run(num_iterations=128)
+    outputs, _ = run.watch()
+    assert run.previewed == [4, 8, 16, 32, 64, 128] and len(figures(outputs)) == 6
 
 
 def test_between_previews_the_curve_is_drawn_at_most_every_ten_seconds_and_the_bar_moves_all_the_time(monkeypatch):
@@ -354,9 +361,9 @@ def test_between_previews_the_curve_is_drawn_at_most_every_ten_seconds_and_the_b
             yield run.state
 
     monkeypatch.setattr("ddpm_core.course.display.live.time", SimpleNamespace(perf_counter=lambda: seconds))
-    outputs, _ = watch(one_iteration_a_second(), run.state, 40, preview=run.preview, num_previews=2)
+    outputs, _ = watch(one_iteration_a_second(), run.state, 40, run.preview)
     drawn_at = [len(bars(outputs[:i])) for i, output in enumerate(outputs) if "image/png" in output.data]
-    assert drawn_at == [11, 20, 31, 40]  # 20 and 40 are the previews
+    assert drawn_at == [1, 2, 5, 10, 20, 31, 40]  # all but 31 are the previews
     assert len(bars(outputs)) == 40
 
 
@@ -367,15 +374,15 @@ def test_stopping_keeps_the_state_says_where_it_is_and_the_next_call_goes_on():
     assert "iteration 2" in text and "run this cell again" in text
     _, text = run.watch()
     assert run.state.iteration == 4 and text == ""
-    assert run.previewed == [3, 4]  # the one that was interrupted is made up for at once
+    assert run.previewed == [1, 3, 4]  # the one that was interrupted is made up for at once
 
 
 def test_a_run_that_goes_on_shows_the_pictures_from_before_it_stopped():
     run = Run(stop_at=4)
-    run.watch(num_previews=20)
-    outputs, _ = run.watch(num_previews=20)
+    run.watch()
+    outputs, _ = run.watch()
     assert run.previewed == [1, 2]  # nothing was left to do after iteration 4
-    without_pictures, _ = Run().watch(preview=None)
+    without_pictures, _ = Run().watch(with_previews=False)
     widths = [opened(figures(each)[0].data["image/png"]).width for each in (outputs, without_pictures)]
     assert widths[0] > 1.5 * widths[1]
 
@@ -393,15 +400,16 @@ def test_watching_a_finished_run_says_that_it_is_done_and_draws_the_figure_again
     run = Run()
     run.watch()
     outputs, text = run.watch()
-    assert "has done its 4 iterations" in text and run.previewed == [2, 4] and len(figures(outputs)) == 1
+    assert "has done its 4 iterations" in text and run.previewed == [1, 2, 4] and len(figures(outputs)) == 1
 
 
 def test_another_error_in_a_watched_run_is_not_swallowed():
-    def broken(state):
+    def broken():
         raise ZeroDivisionError
+        yield
 
     with pytest.raises(ZeroDivisionError):
-        Run().watch(preview=broken)
+        watch(broken(), Run().state, 4)
 
 
 # Style and font

@@ -1,6 +1,8 @@
 """Whatever a learner's function does, the answer is a sentence, and what is not begun is told from what is wrong."""
 
 import functools
+import linecache
+import textwrap
 import threading
 import time
 
@@ -15,42 +17,18 @@ from ddpm_core.course.tutor import check
 pytestmark = pytest.mark.usefixtures("progress_file")
 
 
-def raising(schedule, x_0, t, eps):
-    return schedule.alpha_bar[t] * x_0
+def typed(source: str):
+    """What a notebook's cell that defines f makes of it. IPython keeps the source of cells in the same place."""
+    file = f"<cell {hash(source)}>"
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+    names = {"torch": torch, "add_noise": add_noise, "functools": functools}
+    exec(compile(source, file, "exec"), names)
+    return names["f"]
 
 
-def in_place(schedule, x_0, t, eps):
-    x_0 *= schedule.alpha_bars[t].view(-1, 1, 1, 1).sqrt()
-    return x_0
-
-
-def spoils_the_schedule(schedule, x_0, t, eps):
-    schedule.alpha_bars.mul_(0.5)
-    return x_0
-
-
-def yielding(schedule, x_0, t, eps):
-    yield x_0
-
-
-async def waiting(schedule, x_0, t, eps):
-    return x_0
-
-
-def recursive(schedule, x_0, t, eps):
-    return recursive(schedule, x_0, t, eps)
-
-
-def quitting(schedule, x_0, t, eps):
-    raise SystemExit
-
-
-def needs_gpu(schedule, x_0, t, eps):
-    raise AssertionError("Torch not compiled with CUDA enabled")  # what .cuda() says on a build without it
-
-
-def without_driver(schedule, x_0, t, eps):
-    raise RuntimeError("Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU.")
+def answering(body: str):
+    """An answer to add_noise with this body."""
+    return typed("def f(schedule, x_0, t, eps):\n" + textwrap.indent(body, "    "))
 
 
 class Noiser:
@@ -75,32 +53,33 @@ class Uncallable:
 @pytest.mark.parametrize(
     "answer, words",
     [
-        (raising, "it stops with AttributeError: 'NoiseSchedule' object has no attribute 'alpha_bar'"),
-        (raising, "It was in this line:  return schedule.alpha_bar[t] * x_0"),
-        (in_place, "it changes one of its inputs in place"),
-        (spoils_the_schedule, "it changes one of its inputs in place"),
-        (recursive, "it calls itself without end"),
-        (quitting, "it stops with SystemExit."),
-        (needs_gpu, "it asks for a GPU, and this machine has none"),
-        (without_driver, "it asks for a GPU, and this machine has none"),
-        (yielding, "it is a generator, as there is a yield in it: use return."),
-        (waiting, "it is async, and must be awaited"),
-        (lambda schedule, x_0, t, eps: x_0.to("meta"), "returns a tensor on meta for inputs on cpu"),
-        (lambda schedule, x_0, t, eps: print(end=""), "it returns None: is the return line missing?"),
-        (lambda schedule, x_0, t, eps: x_0[0], "returns the shape (1, 4, 4) for inputs of shapes (4, 1, 4, 4), (4,)"),
-        (lambda schedule, x_0, t, eps: x_0.int(), "should return floats, but returns int32 tensor"),
-        (lambda schedule, x_0, t, eps: x_0.numpy(), "a tensor of shape (4, 1, 4, 4), but returns float32 ndarray"),
-        (lambda schedule, x_0, t, eps: [x_0], "a tensor of shape (4, 1, 4, 4), but returns ["),
-        (lambda schedule, x_0, t, eps: x_0.tolist(), "but returns [[[["),
-        (lambda schedule, x_0, t, eps: x_0 + t[:3].float(), "two shapes do not fit together (The size of tensor a (4)"),
-        (lambda schedule, x_0, t, eps: x_0 + t[:3].float(), "reshape them to (B, 1, 1, 1)"),
-        (lambda schedule, x_0, t, eps: (-x_0.abs()).sqrt(), "some of the numbers it returns are NaN"),
-        (lambda schedule, x_0, t, eps: x_0 * 7, "the shape is right, but not the numbers: one is"),
-        (lambda schedule, x_0, t, eps: Noiser, "it returns the class Noiser itself; return an instance of it"),
+        ("return schedule.alpha_bar[t] * x_0", "it stops with AttributeError: 'NoiseSchedule' object has no attribute"),
+        ("def mix():\n    return schedule.alpha_bar\nreturn mix()", "in this line:  return schedule.alpha_bar\n"),
+        ("x_0 *= schedule.alpha_bars[t].view(-1, 1, 1, 1)\nreturn x_0", "it changes one of its inputs in place"),
+        ("schedule.alpha_bars.mul_(0.5)\nreturn x_0", "it changes one of its inputs in place"),
+        ("return f(schedule, x_0, t, eps)", "it calls itself without end"),
+        ("raise SystemExit", "it stops with SystemExit."),
+        # What .cuda() says on a build without it, and where there is no card.
+        ("raise AssertionError('Torch not compiled with CUDA enabled')", "asks for a GPU, and this machine has none"),
+        ("raise RuntimeError('Found no NVIDIA driver on your system.')", "asks for a GPU, and this machine has none"),
+        ("yield x_0", "it is a generator, as there is a yield in it: use return."),
+        ("return x_0.to('meta')", "returns a tensor on meta for inputs on cpu"),
+        ("print(end='')", "it returns None: is the return line missing?"),
+        ("return x_0[0]", "returns the shape (1, 4, 4) for inputs of shapes (4, 1, 4, 4), (4,)"),
+        ("return x_0.int()", "should return floats, but returns int32 tensor"),
+        ("return x_0.numpy()", "a tensor of shape (4, 1, 4, 4), but returns float32 ndarray"),
+        ("return [x_0]", "a tensor of shape (4, 1, 4, 4), but returns ["),
+        ("return x_0.tolist()", "but returns [[[["),
+        ("return x_0 + t[:3].float()", "two shapes do not fit together (The size of tensor a (4)"),
+        ("return x_0 + t[:3].float()", "reshape them to (B, 1, 1, 1)"),
+        ("return (-x_0.abs()).sqrt()", "some of the numbers it returns are NaN"),
+        ("result = x_0 * 7\nresult[-1, -1] = 99\nreturn result", "but not the numbers: one is 99 and should be"),
+        ("return torch.nn.Identity", "it returns the class Identity itself; return an instance of it"),
+        (typed("async def f(schedule, x_0, t, eps): return x_0"), "it is async, and must be awaited"),
         (lambda schedule, t, x_0, eps: x_0, "another order: the order is that of my_add_noise(schedule, x_0, t, eps)"),
         (lambda x_0, t: x_0, "what my_add_noise(schedule, x_0, t, eps) takes; yours takes (x_0, t)"),
         (torch.zeros(3), "give the function itself, my_add_noise, and not what it returns; this is float32 tensor"),
-        ("add_noise", "give the function itself, my_add_noise"),
+        ({"add_noise": 1}, "give the function itself, my_add_noise"),
         (Noiser, "this is the class Noiser itself, and calling a class makes an instance of it. Give an instance"),
         (Noiser, "can be called as my_add_noise(schedule, x_0, t, eps), such as Noiser(), or a plain function"),
         (torch.nn.Identity, "this is the class Identity itself"),
@@ -110,41 +89,38 @@ class Uncallable:
     ],
 )
 def test_whatever_a_function_does_the_answer_is_a_sentence(answer, words, capsys):
-    check("add_noise", answer)
+    check("add_noise", answering(answer) if isinstance(answer, str) else answer)
     said = capsys.readouterr().out
     assert said.startswith("add_noise is not right yet: ") and words in said
     assert "Traceback" not in said and len(said) < 600 and said.endswith('More help: hint("add_noise").\n')
 
 
 def test_a_schedule_that_an_answer_spoils_is_whole_for_the_next(capsys):
-    check("add_noise", spoils_the_schedule)
+    check("add_noise", answering("schedule.alpha_bars.mul_(0.5)\nreturn x_0"))
     check("add_noise", add_noise)
     assert "add_noise is correct." in capsys.readouterr().out
 
 
-def endless(schedule, x_0, t, eps):
-    while True:
-        pass
+STUBBORN = """
+import time
+while True:
+    try:
+        time.sleep(0.01)
+    except Exception:
+        continue
+"""
 
 
-def stubborn(schedule, x_0, t, eps):
-    while True:
-        try:
-            time.sleep(0.01)
-        except Exception:
-            continue
-
-
-@pytest.mark.parametrize("answer", [endless, stubborn])
-def test_an_endless_loop_is_stopped_and_leaves_no_thread(answer, capsys, monkeypatch):
+@pytest.mark.parametrize("body", ["while True: pass", STUBBORN])
+def test_an_endless_loop_is_stopped_and_leaves_no_thread(body, capsys, monkeypatch):
     monkeypatch.setattr(safe_call, "SECONDS_AT_MOST", 0.5)
     threads, began = threading.active_count(), time.perf_counter()
-    check("add_noise", answer)
+    check("add_noise", answering(body))
     assert "and was stopped: an endless loop?" in capsys.readouterr().out
     assert time.perf_counter() - began < 3 and threading.active_count() == threads
 
 
-@pytest.mark.parametrize("answer", [Noiser(), Noiser().add, NoisyModule()])
+@pytest.mark.parametrize("answer", [Noiser(), Noiser().add, NoisyModule(), lambda *case: add_noise(*case)])
 def test_an_instance_that_can_be_called_is_as_good_as_a_function(answer, capsys):
     check("add_noise", answer)
     assert "add_noise is correct." in capsys.readouterr().out
@@ -177,110 +153,65 @@ def test_a_closure_that_fails_later_is_explained_too(made, words, capsys):
     assert f"guided is not right yet: {words}" in capsys.readouterr().out
 
 
-# Not begun, in all the ways to write that; each has its source, as a function in a notebook's cell has.
+STUBS = [
+    "def f(x): ...",
+    "def f(x):\n    pass",
+    'def f(x):\n    """To be done: something\n    over two lines."""',
+    "def f(x):\n    raise NotImplementedError",
+    'def f(x):\n    """Yours."""\n    raise NotImplementedError("yours")',
+    "def f(x):\n    return",
+    "def f(x):\n    return None",
+    "def f(x):\n    return ...",
+    "async def f(x): ...",
+    'class A:\n    def f(self, x):\n        """Yours,\n        indented."""\nf = A.f',
+    "class A:\n    def f(self, x):\n        ...\nf = A().f",
+    "class A:\n    @staticmethod\n    def f(x): ...\nf = A.f",
+    "def f(x): ...\nf = functools.wraps(f)(lambda x: f(x))",
+    "def make():\n    def f(x): ...\n    return functools.wraps(f)(lambda x: f(x))\nf = make()",
+    "@functools.lru_cache\ndef f(x): ...",
+    "f = lambda x: ...",
+    "f, g = lambda x: ..., lambda y: y",
+]
 
 
-def dots(x): ...
-
-
-def passes(x):
-    pass
-
-
-def described(x):
-    """To be done: something
-    over two lines."""
-
-
-def refused(x):
-    raise NotImplementedError
-
-
-def refused_with_a_word(x):
-    """Yours."""
-    raise NotImplementedError("yours")
-
-
-def returns(x):
-    return
-
-
-def returns_none(x):
-    return None
-
-
-def returns_dots(x):
-    return ...
-
-
-async def awaited(x): ...
-
-
-class Empty:
-    def method(self, x):
-        """Yours,
-        indented."""
-
-    @staticmethod
-    def static(x): ...
-
-
-@functools.wraps(dots)
-def wrapping(*arguments):
-    return dots(*arguments)
-
-
-@functools.lru_cache
-def cached(x): ...
-
-
-short = lambda x: ...  # noqa: E731
-two = [lambda x: ..., lambda y: y]
-
-
-STUBS = [dots, passes, described, refused, refused_with_a_word, returns, returns_none, returns_dots, awaited]
-STUBS += [Empty().method, Empty.method, Empty.static, wrapping, cached, short, two[0]]
-
-
-@pytest.mark.parametrize("stub", STUBS, ids=range(len(STUBS)))
-def test_a_function_with_nothing_in_it_is_a_stub(stub, capsys):
-    assert is_stub(stub)
-    check("add_noise", stub)
+@pytest.mark.parametrize("source", STUBS)
+def test_a_function_with_nothing_in_it_is_a_stub(source, capsys):
+    assert is_stub(typed(source))
+    check("add_noise", typed(source))
     assert capsys.readouterr().out == "add_noise is not done yet.\n"
 
 
-def test_a_decorated_stub_inside_a_function_is_a_stub():
-    def inner(x): ...
-
-    assert is_stub(inner) and is_stub(functools.wraps(inner)(lambda *arguments: inner(*arguments)))
-
-
-def mentions_it(schedule, x_0, t, eps):
-    if not len(t):
-        raise NotImplementedError("an empty batch")
-    return add_noise(schedule, x_0, t, eps)
+FINISHED = [
+    "if not len(t):\n    raise NotImplementedError\nreturn add_noise(schedule, x_0, t, eps)",
+    "try:\n    return add_noise(schedule, x_0, t, eps)\nexcept NotImplementedError:\n    return x_0",
+]
 
 
-def catches_it(schedule, x_0, t, eps):
-    try:
-        return add_noise(schedule, x_0, t, eps)
-    except NotImplementedError:
-        return x_0
-
-
-@functools.wraps(mentions_it)
-def finished(*arguments):
-    return mentions_it(*arguments)
-
-
-@pytest.mark.parametrize("answer", [mentions_it, catches_it, finished, lambda *case: add_noise(*case)])
-def test_a_finished_answer_that_mentions_not_implemented_error_is_finished(answer, capsys):
-    check("add_noise", answer)
-    assert "add_noise is correct." in capsys.readouterr().out
+@pytest.mark.parametrize("body", FINISHED)
+def test_a_finished_answer_that_mentions_not_implemented_error_is_finished(body, capsys):
+    finished = answering(body)
+    for answer in (finished, functools.wraps(finished)(lambda *case: finished(*case))):
+        check("add_noise", answer)
+        assert "add_noise is correct." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    "other", [two[1], Noiser, Uncallable, Noiser(), Noiser().add, print, torch.zeros(1), "pass", 3, {}]
+    "other",
+    [
+        typed("def f(x): return 0"),
+        typed("f = lambda x: 0"),
+        typed("g, f = lambda x: ..., lambda y: y"),
+        typed("class f:\n    def g(self): ..."),
+        Noiser,
+        Uncallable,
+        Noiser(),
+        Noiser().add,
+        print,
+        torch.zeros(1),
+        "pass",
+        3,
+        {},
+    ],
 )
 def test_what_is_no_function_or_has_something_in_it_is_no_stub(other):
     assert not is_stub(other)

@@ -106,7 +106,7 @@ def test_the_gate_of_05_opens_for_what_was_asked_and_not_for_something_else(caps
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("03", torch.zeros(100, 1, 8, 8)), "04 and 05; got '03'"),
+        (("03", torch.zeros(100, 1, 8, 8)), "notebook must be .04. or .05.; got '03'"),
         (("04", torch.zeros(99, 1, 8, 8)), "at least 100 samples of your model; got float32 tensor of shape"),
         (("04", None), "at least 100 samples of your model; got None"),
         (("05", torch.zeros(100, 3, 8, 8)), 'gate "05" needs the scenes'),

@@ -19,7 +19,6 @@ def show_frames(
     title: str = "",
     num_static: int = 6,
     size: float = 1.7,  # inches, the width of a picture of the strip
-    start: int = 0,
 ) -> ipywidgets.Widget:
     """Shows frames twice: a strip of a few of them, and a slider over all with play and pause. Returns the widget.
 
@@ -39,8 +38,8 @@ def show_frames(
     menu = ipywidgets.Dropdown(options=list(choices), layout={"width": "max-content"})
     image = ipywidgets.Image(format="png", layout={"max_width": "100%", "width": "max-content"})
     caption = ipywidgets.Label()
-    slider = ipywidgets.IntSlider(start, 0, len(captions) - 1, description="step", readout=False)
-    play = ipywidgets.Play(value=start, min=0, max=len(captions) - 1, interval=120)
+    slider = ipywidgets.IntSlider(max=len(captions) - 1, description="step", readout=False)
+    play = ipywidgets.Play(max=len(captions) - 1, interval=120)
     ipywidgets.jslink((play, "value"), (slider, "value"))
 
     def move(_: dict | None = None) -> None:
@@ -74,10 +73,13 @@ def _show_strips(
     show_figure(figure, alt=f"{title}: {names}{', '.join(captions[i] for i in shown)}")
 
 
-def animate(frames: Sequence[np.ndarray], alt: str, seconds: float = 4.0) -> None:
-    """Plays frames (each (H, W, 3) uint8) over and over, resting on the last, which viewers without animation show."""
+def animate(frames: Sequence[np.ndarray], alt: str) -> None:
+    """Plays frames (each (H, W, 3) uint8) over and over, in four seconds and a rest on the last one.
+
+    Viewers without animation show the last one.
+    """
     images = [PIL.Image.fromarray(frame).quantize(64, dither=PIL.Image.Dither.NONE) for frame in frames]
-    milliseconds = [round(1000 * seconds / len(frames))] * (len(frames) - 1) + [1500]
+    milliseconds = [round(4000 / len(frames))] * (len(frames) - 1) + [1500]
     file = io.BytesIO()
     options = dict(save_all=True, append_images=images, default_image=True, duration=milliseconds, loop=0)
     images[-1].save(file, "PNG", **options)

@@ -58,19 +58,18 @@ def watch(
     state: TrainingState,
     num_iterations: int,
     preview: Callable[[TrainingState], Tensor] | None = None,
-    num_previews: int = 6,
 ) -> None:
     """Iterates a training run to its end with a progress bar, a live loss curve and samples on the way.
 
     run:     what train(state, ...) returns
-    preview: state -> pictures (N, C, H, W) in [-1, 1], called num_previews times: at the end, halfway, a quarter of the
-             way and so on, as most is learnt early
+    preview: state -> pictures (N, C, H, W) in [-1, 1], called six times: at the end, halfway, a quarter of the way
+             and so on, as most is learnt early
 
     The bar moves twice a second; the curve, which takes longer to draw, with each preview, and else every ten seconds.
     The stop button (or Ctrl-C) ends the cell in peace: the state keeps all that was learnt, and the same cell goes on.
     """
     bar, figure_handle = display(HTML(""), display_id=True), display(HTML(""), display_id=True)
-    preview_at = {max(1, round(num_iterations / 2**i)) for i in range(num_previews)}
+    preview_at = {max(1, round(num_iterations / 2**i)) for i in range(6)}
     rows = _previews.setdefault(state, {})  # kept with the state, so that a run that goes on shows its beginning, too
     first_iteration, drawn_iteration = state.iteration, None
     began = bar_drawn = figure_drawn = time.perf_counter()

@@ -19,24 +19,24 @@ def draw_unet(shapes: dict[str, tuple[int, int, int]]) -> None:
     shapes: "down 0", "down 1", ..., "middle", ..., "up 1", "up 0" -> (C, H, W), in the order of the work.
     Grey arrows are the way through the network, dashed ones the skip connections.
     """
-    levels = [int(name.split()[-1]) if name != "middle" else len(shapes) // 2 for name in shapes]
     most_channels, tallest = (max(shape[axis] for shape in shapes.values()) for axis in (0, 1))
-    figure, axis = plt.subplots(figsize=(1.3 * len(shapes), 1.1 * (len(shapes) // 2 + 1)))
-    right_edges: dict[int, float] = {}  # of the boxes drawn so far, by level
+    depth = len(shapes) // 2
+    figure, axis = plt.subplots(figsize=(1.3 * len(shapes), 1.1 * (depth + 1)))
+    ends: dict[int, tuple[float, int]] = {}  # where the box drawn last at each height ends
     before = None  # where the way through the network has come to
-    for x, ((name, (C, H, W)), level) in enumerate(zip(shapes.items(), levels, strict=True)):
+    for x, (name, (C, H, W)) in enumerate(shapes.items()):
+        y = -depth if name == "middle" else -int(name.split()[-1])
         width, height = 0.15 + 0.5 * C / most_channels, 0.12 + 0.6 * H / tallest
-        axis.add_patch(plt.Rectangle((x - width / 2, -level - height / 2), width, height, color=SKY, ec=BLUE))
-        axis.text(x, -level - height / 2 - 0.06, f"{name}\n{C} x {H} x {W}", ha="center", va="top", fontsize=8)
-        here = (x - width / 2, -level)
-        if level in right_edges:
+        axis.add_patch(plt.Rectangle((x - width / 2, y - height / 2), width, height, color=SKY, ec=BLUE))
+        axis.text(x, y - height / 2 - 0.06, f"{name}\n{C} x {H} x {W}", ha="center", va="top", fontsize=8)
+        here = (x - width / 2, y)
+        if y in ends:
             skip = dict(arrowstyle="->", color=ORANGE, linestyle="--", linewidth=1.5)
-            axis.annotate("", xy=here, xytext=(right_edges[level], -level), arrowprops=skip)
+            axis.annotate("", here, ends[y], arrowprops=skip)
         if before is not None:
-            axis.annotate("", xy=here, xytext=before, arrowprops=dict(arrowstyle="->", color=GREY))
-        right_edges[level] = x + width / 2
-        before = (right_edges[level], -level)
-    axis.set(xlim=(-0.7, len(shapes) - 0.3), ylim=(-max(levels) - 0.8, 0.6), title="The U: channels x height x width")
+            axis.annotate("", here, before, arrowprops=dict(arrowstyle="->", color=GREY))
+        ends[y] = before = (x + width / 2, y)
+    axis.set(xlim=(-0.7, len(shapes) - 0.3), ylim=(-depth - 0.8, 0.6), title="The U: channels x height x width")
     axis.set_axis_off()
     show_figure(figure, alt=f"U-Net: {', '.join(f'{name} {shape}' for name, shape in shapes.items())}")
 
@@ -63,21 +63,13 @@ def record_attention(model: nn.Module) -> Iterator[list[Tensor]]:
             hook.remove()
 
 
-def show_attention(
-    pictures: Tensor, maps: Tensor, words: Sequence[str], row_titles: Sequence[str] = (), size: float = 1.15
-) -> None:
+def show_attention(pictures: Tensor, maps: Tensor, words: Sequence[str], row_titles: Sequence[str] = ()) -> None:
     """Shows attention_figure: rows of a picture and, beside it, how much each place looks at each word."""
-    figure = attention_figure(pictures, maps, words, row_titles, size)
+    figure = attention_figure(pictures, maps, words, row_titles)
     show_figure(figure, alt=f"How much each place of the picture looks at the words {', '.join(words)}")
 
 
-def attention_figure(
-    pictures: Tensor,
-    maps: Tensor,
-    words: Sequence[str],
-    row_titles: Sequence[str] = (),
-    size: float = 1.15,  # inches, the width of a picture
-) -> Figure:
+def attention_figure(pictures: Tensor, maps: Tensor, words: Sequence[str], row_titles: Sequence[str] = ()) -> Figure:
     """Rows of a picture and, beside it, how much each place looks at each word: bright is much.
 
     pictures: (N, C, H, W) in [-1, 1]; maps: (N, L, h, w), as record_attention's, L words. Each row has its own scale,
@@ -88,7 +80,7 @@ def attention_figure(
         raise ValueError(
             f"maps of shape {tuple(maps.shape)} need {N} pictures and {L} words; got {len(pictures)} and {len(words)}"
         )
-    width = size * pictures.shape[3] / pictures.shape[2] / 2 + 0.4
+    width = 1.15 * pictures.shape[3] / pictures.shape[2] / 2 + 0.4  # inches, as matplotlib wants them
     figure, axes = plt.subplots(N, L + 1, figsize=(width * (L + 1) + 0.4, width * h / w * N + 0.5), squeeze=False)
     for row, picture, row_maps in zip(axes, to_pixels(pictures), maps.numpy(), strict=True):
         row[0].imshow(picture, interpolation="nearest")

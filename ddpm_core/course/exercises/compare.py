@@ -95,10 +95,9 @@ class Compare:
         for bug, words in self.bugs.items():
             if self._returns(bug if callable(bug) else edited(self.right, *bug), given):
                 raise NotYet(words)
-        errors = [(mine.double() - right.double()).abs() for mine, right in zip(given, expected, strict=True)]
-        worst = max(range(len(errors)), key=lambda i: errors[i].max().item())
-        mine, right = (tensors[worst].flatten()[errors[worst].argmax()].item() for tensors in (given, expected))
-        raise NotYet(f"the shape is right, but not the numbers: one is {mine:.4g} and should be {right:.4g}.")
+        mine, right = (torch.cat([tensor.double().flatten() for tensor in tensors]) for tensors in (given, expected))
+        i = (mine - right).abs().argmax()
+        raise NotYet(f"the shape is right, but not the numbers: one is {mine[i]:.4g} and should be {right[i]:.4g}.")
 
     def _tensor(self, function: Callable, case: tuple) -> object:
         return self.to_tensor(function(*case), *case)
@@ -136,10 +135,7 @@ def check_output(output: object, expected: Tensor, case: tuple = (), what: str =
     if not isinstance(output, Tensor):
         raise NotYet(f"{what} should return a tensor of shape {tuple(expected.shape)}, but returns {describe(output)}.")
     if output.device != expected.device:
-        raise NotYet(
-            f"{what} returns a tensor on {output.device} for inputs on {expected.device}. Make new tensors on the "
-            "device of an input: device=x.device."
-        )
+        raise NotYet(f"{what} returns a tensor on {output.device} for inputs on {expected.device}. {ON_ITS_DEVICE}")
     if not output.is_floating_point():
         raise NotYet(f"{what} should return floats, but returns {describe(output)}.")
     if output.shape != expected.shape:
@@ -171,4 +167,5 @@ ALONG_A_ROW = (
     "t has shape (B,), and so have numbers looked up with it. Multiplied with pictures (B, C, H, W) as they are, "
     "they go along the pixels of a row and not along the batch: reshape them to (B, 1, 1, 1) first."
 )
+ON_ITS_DEVICE = "Make new tensors on the device of an input: device=x.device."
 ONLY_FIRST = "every picture has a t of its own, but the t of the first one is used for all."
