@@ -5,6 +5,8 @@ FIRST := notebooks/01_sampling_from_a_gaussian.ipynb
 LABFLAGS ?= $(if $(filter 0,$(shell id -u)),--allow-root)
 BENCHMARKS := $(filter-out common peers summary,$(basename $(notdir $(wildcard tests/benchmarks/*.py))))
 TRY := $(if $(QUICK),--quick)
+# Tests work on tiny tensors, for which a second thread costs more than it brings.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 # The tests of the modules that lie directly in ddpm_core/, and of the arrows between them.
 HEART := $(wildcard $(patsubst ddpm_core/%.py,tests/test_%.py,$(wildcard ddpm_core/*.py))) tests/test_architecture.py
 # Notebooks are read in narrower windows than the package.
@@ -25,13 +27,13 @@ lab: setup  ## opens JupyterLab on notebook 01
 	JUPYTER_PREFER_ENV_PATH=1 $(BIN)/jupyter lab $(LABFLAGS) --LabApp.default_url=/lab/tree/$(FIRST)
 
 quick: setup  ## tests the heart against diffusers and closed forms (30 seconds)
-	$(BIN)/pytest -q -m "not slow" $(HEART)
+	$(PYTEST) -q -m "not slow" $(HEART)
 
 unit: setup  ## every fast test of the package and the tools (2 minutes)
-	$(BIN)/pytest -m "not slow" --ignore tests/browser tests
+	$(PYTEST) -m "not slow" --ignore tests/browser tests
 
 slow: setup  ## the tests that kill processes, start several, or install
-	$(BIN)/pytest -m slow --ignore tests/browser tests
+	$(PYTEST) -m slow --ignore tests/browser tests
 
 nbval: setup  ## runs every notebook and compares its facts with the stored ones
 	DDPM_PROGRESS= $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
