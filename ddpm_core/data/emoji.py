@@ -30,10 +30,9 @@ class EmojiDataset(Dataset):
     def __init__(self, languages: Sequence[str] = LANGUAGES):
         guards.several("languages", languages, "languages")
         self.languages = tuple(languages)
-        if not self.languages or any(language not in LANGUAGES for language in self.languages):
-            raise ValueError(f"languages must be among {', '.join(LANGUAGES)}; got {list(self.languages)}")
-        if len(set(self.languages)) < len(self.languages):
-            raise ValueError(f"each language can be asked for once; got {list(self.languages)}")
+        is_wrong = any(each not in LANGUAGES or self.languages.count(each) > 1 for each in self.languages)
+        if is_wrong or not self.languages:
+            raise ValueError(f"languages must be among {', '.join(LANGUAGES)}, each once; got {list(self.languages)}")
         try:
             rows = _read_names()
             self.pictures = _read_sheet(len(rows))
