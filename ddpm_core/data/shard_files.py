@@ -6,7 +6,7 @@ and so on, some thousand samples.
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from glob import glob
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +16,6 @@ from torch import Tensor
 from ddpm_core.support import guards
 from ddpm_core.support.atomic import atomic_write
 from ddpm_core.support.files import DataUnavailable
-from ddpm_core.support.guards import describe
 from ddpm_core.support.pixels import encode, to_pixels
 
 PICTURES = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP"}  # ending -> Pillow's name for it
@@ -38,13 +37,13 @@ def write_shards(
     wds = webdataset()
     guards.pictures(pictures)
     if pictures.shape[1] != 3:
-        raise ValueError(f"pictures must have 3 colours, (N, 3, H, W); got {describe(pictures)}")
+        raise ValueError(f"pictures must have 3 colours, (N, 3, H, W); got {guards.describe(pictures)}")
     guards.several("captions", captions, "strings")
     if len(captions) != len(pictures):
         raise ValueError(f"there must be a caption for each picture; got {len(pictures)} and {len(captions)} captions")
     for i, caption in enumerate(captions):
         if not isinstance(caption, str) or not caption.strip():
-            raise ValueError(f"captions must be strings that say something; captions[{i}] is {describe(caption)}")
+            raise ValueError(f"captions[{i}] must be a string that says something; got {guards.describe(caption)}")
     guards.whole_number("samples_per_shard", samples_per_shard)
     guards.one_of("image_format", image_format, PICTURES)
     folder = Path(folder).expanduser()
@@ -68,17 +67,16 @@ def find_shards(pattern: str | Path | Sequence[str | Path]) -> list[str]:
     """The shards that a path, a pattern, a folder or a list of these means. Raises DataUnavailable without them."""
     patterns = [pattern] if isinstance(pattern, str | Path) else pattern
     if not isinstance(patterns, Sequence) or not all(isinstance(path, str | Path) for path in patterns):
-        raise TypeError(f"pattern must be a path, with braces or * or not, or a list of paths; got {describe(pattern)}")
+        raise TypeError(f"pattern must be a path such as shards/*.tar or a list; got {guards.describe(pattern)}")
     if not patterns:
         raise ValueError("pattern must name at least one shard; got an empty list")
     return list(dict.fromkeys(shard for path in patterns for shard in _match(os.path.expanduser(path))))
 
 
-def _match(pattern: str) -> list[str]:
+def _match(pattern: str) -> Iterator[str]:
     from braceexpand import braceexpand  # webdataset brings it
 
     paths = [pattern] if os.path.exists(pattern) else list(braceexpand(pattern))
-    shards = []
     for path in paths:
         if os.path.isfile(path):
             found, problem = [path], ""
@@ -93,8 +91,7 @@ def _match(pattern: str) -> list[str]:
             found, problem = [], f"there is no shard {path}{why}"
         if not found:
             raise DataUnavailable(problem)
-        shards += sorted(found)
-    return shards
+        yield from sorted(found)
 
 
 def webdataset() -> ModuleType:
