@@ -67,7 +67,7 @@ def find_shards(pattern: str | Path | Sequence[str | Path]) -> list[str]:
     """The shards that a path, a pattern, a folder or a list of these means. Raises DataUnavailable without them."""
     patterns = [pattern] if isinstance(pattern, str | Path) else pattern
     if not isinstance(patterns, Sequence) or not all(isinstance(path, str | Path) for path in patterns):
-        raise TypeError(f"pattern must be a path such as shards/*.tar or a list; got {guards.describe(pattern)}")
+        raise TypeError(f"pattern must be a path like shards/*.tar or a list of paths; got {guards.describe(pattern)}")
     if not patterns:
         raise ValueError("pattern must name at least one shard; got an empty list")
     return list(dict.fromkeys(shard for path in patterns for shard in _match(os.path.expanduser(path))))
