@@ -55,8 +55,8 @@ def load_captioned_folder(folder: Path | str, size: int, progress: bool = True) 
     "text": "a cat"} ("caption" works for "text"). Otherwise the captions of sub/cat.png are the lines of sub/cat.txt.
     Several captions make several samples. The order is that of metadata.jsonl, or of the names.
 
-    Pictures are read as by read_square. A file that cannot be used is skipped with the reason. Raises ValueError for
-    a size below 1 and for a wrong line in metadata.jsonl, and DataUnavailable where no picture is left.
+    Pictures are read as by support.pixels.read_square. A file that cannot be used is skipped with the reason. Raises
+    ValueError for a size below 1 or a wrong line in metadata.jsonl, and DataUnavailable where no picture is left.
     """
     from tqdm import tqdm
 
@@ -79,17 +79,15 @@ def load_captioned_folder(folder: Path | str, size: int, progress: bool = True) 
         raise DataUnavailable(f"{folder} has no pictures; they end in {', '.join(ENDINGS)}")
 
     squares = {}  # in bytes until all are read: floats would take four times the memory, and once for each caption
-    captioned = {name for name, caption in samples if caption}
-    for name in tqdm(dict.fromkeys(name for name, _ in samples), unit="picture", ncols=90, disable=not progress):
-        if name not in captioned:
-            skipped[name] = "empty caption"
-        elif not os.path.isfile(root / name):
-            skipped[name] = "does not exist"
-        else:
-            try:
-                squares[name] = read_square(root / name, size)
-            except Exception as error:  # from a damaged file, PIL's decoders raise nearly anything
-                skipped[name] = f"cannot be read: {getattr(error, 'strerror', None) or error or type(error).__name__}"
+    captioned = dict.fromkeys(name for name, caption in samples if caption)
+    skipped |= {name: "empty caption" for name, _ in samples if name not in captioned}
+    skipped |= {name: "does not exist" for name in captioned if not os.path.isfile(root / name)}
+    to_read = [name for name in captioned if name not in skipped]
+    for name in tqdm(to_read, unit="picture", ncols=90, disable=not progress):
+        try:
+            squares[name] = read_square(root / name, size)
+        except Exception as error:  # from a damaged file, PIL's decoders raise nearly anything
+            skipped[name] = f"cannot be read: {getattr(error, 'strerror', None) or error or type(error).__name__}"
     samples = [(name, caption) for name, caption in samples if caption and name in squares]
     skipped = dict(sorted(skipped.items()))
     if not samples:
