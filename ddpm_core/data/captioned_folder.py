@@ -39,19 +39,24 @@ class CaptionedPictures(Dataset):
         return self.pictures[i], self.captions[i]
 
     def __repr__(self) -> str:
-        return _report(self.files, self.skipped)
+        """Such as '2 pictures with 3 captions; 1 skipped: lonely.png (no caption)'."""
+        counts = ((len(set(self.files)), "picture"), (len(self), "caption"))
+        report = " with ".join(f"{count} {noun}{'s' * (count != 1)}" for count, noun in counts)
+        reasons = [f"{name} ({reason})" for name, reason in self.skipped.items()]
+        rest = f" and {len(reasons) - 10} more" if len(reasons) > 10 else ""
+        report += f"; {len(reasons)} skipped: {', '.join(reasons[:10])}{rest}" if reasons else "; none skipped"
+        return report.encode(errors="backslashreplace").decode()  # a name that is not UTF-8 could not be printed
 
 
 def load_captioned_folder(folder: Path | str, size: int, progress: bool = True) -> CaptionedPictures:
     """The pictures of folder, cut square around their centre and resized to size x size, with their captions.
 
-    Where folder has a metadata.jsonl, it decides: one JSON object a line, such as {"file_name": "sub/cat.png",
+    Where folder has a metadata.jsonl, it decides: one JSON object per line, such as {"file_name": "sub/cat.png",
     "text": "a cat"} ("caption" works for "text"). Otherwise the captions of sub/cat.png are the lines of sub/cat.txt.
     Several captions make several samples. The order is that of metadata.jsonl, or of the names.
 
-    Transparency becomes white, grey becomes RGB, a camera turned sideways is respected, an animation is its first
-    frame. A file that cannot be used is skipped with the reason. Raises ValueError for another size than 1, 2, 3...
-    and for a wrong line in metadata.jsonl, and DataUnavailable where no picture is left.
+    Pictures are read as by support.pixels.read_square. A file that cannot be used is skipped with the reason. Raises
+    ValueError for a size below 1 or a wrong line in metadata.jsonl, and DataUnavailable where no picture is left.
     """
     from tqdm import tqdm
 
@@ -60,7 +65,9 @@ def load_captioned_folder(folder: Path | str, size: int, progress: bool = True) 
     if not folder.is_dir():
         raise DataUnavailable(f"{folder} {'is a file, not a folder' if folder.exists() else 'does not exist'}")
     root = folder.resolve()
-    names = _visible_files(root)
+    paths = [path.relative_to(root) for path in root.rglob("*") if path.is_file()]
+    # Without .DS_Store, ._cat.png and whatever else is hidden.
+    names = sorted(path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts))
     found = [name for name in names if name.lower().endswith(ENDINGS)]
     if (root / "metadata.jsonl").is_file():
         samples = _captions_in_metadata(root)
@@ -72,43 +79,26 @@ def load_captioned_folder(folder: Path | str, size: int, progress: bool = True) 
         raise DataUnavailable(f"{folder} has no pictures; they end in {', '.join(ENDINGS)}")
 
     squares = {}  # in bytes until all are read: floats would take four times the memory, and once for each caption
-    captioned = {name for name, caption in samples if caption}
-    for name in tqdm(dict.fromkeys(name for name, _ in samples), unit="picture", ncols=90, disable=not progress):
-        if name not in captioned:
-            skipped[name] = "empty caption"
-        elif not os.path.isfile(root / name):
-            skipped[name] = "does not exist"
-        else:
-            try:
-                squares[name] = read_square(root / name, size)
-            except Exception as error:  # from a damaged file, PIL's decoders raise nearly anything
-                skipped[name] = f"cannot be read: {getattr(error, 'strerror', None) or error or type(error).__name__}"
+    captioned = dict.fromkeys(name for name, caption in samples if caption)
+    skipped |= {name: "empty caption" for name, _ in samples if name not in captioned}
+    skipped |= {name: "does not exist" for name in captioned if not os.path.isfile(root / name)}
+    to_read = [name for name in captioned if name not in skipped]
+    for name in tqdm(to_read, unit="picture", ncols=90, disable=not progress):
+        try:
+            squares[name] = read_square(root / name, size)
+        except Exception as error:  # from a damaged file, PIL's decoders raise nearly anything
+            skipped[name] = f"cannot be read: {getattr(error, 'strerror', None) or error or type(error).__name__}"
     samples = [(name, caption) for name, caption in samples if caption and name in squares]
     skipped = dict(sorted(skipped.items()))
     if not samples:
+        report = CaptionedPictures(torch.empty(0), [], [], skipped)
         raise DataUnavailable(
-            f"{folder} has no picture with a caption that can be used: {_report([], skipped)}. Captions are lines "
-            f"such as {EXAMPLE} in metadata.jsonl, or a cat.txt beside cat.png"
+            f"{folder} has no picture with a caption that can be used: {report}. Captions are lines such as {EXAMPLE} "
+            "in metadata.jsonl, or a cat.txt beside cat.png"
         )
     files, captions = (list(column) for column in zip(*samples, strict=True))
     pictures = from_bytes(torch.stack([squares[name] for name in files]))
     return CaptionedPictures(pictures, captions, files, skipped)
-
-
-def _report(files: list[str], skipped: dict[str, str], most: int = 10) -> str:
-    """Such as '2 pictures with 3 captions; 1 skipped: lonely.png (no caption)'."""
-    reasons = [f"{name} ({reason})" for name, reason in skipped.items()]
-    rest = f" and {len(reasons) - most} more" if len(reasons) > most else ""
-    counts = ((len(set(files)), "picture"), (len(files), "caption"))
-    report = " with ".join(f"{count} {noun}{'s' * (count != 1)}" for count, noun in counts)
-    report += f"; {len(reasons)} skipped: {', '.join(reasons[:most])}{rest}" if reasons else "; none skipped"
-    return report.encode(errors="backslashreplace").decode()  # a name that is not UTF-8 could not be printed
-
-
-def _visible_files(root: Path) -> list[str]:
-    """The files in root and below, sorted; without .DS_Store, ._cat.png and whatever else is hidden."""
-    names = [path.relative_to(root) for path in root.rglob("*") if path.is_file()]
-    return sorted(name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts))
 
 
 def _leads_outside(root: Path, name: str) -> bool:
@@ -124,13 +114,13 @@ def _captions_in_metadata(root: Path) -> list[tuple[str, str]]:
         try:
             if line.strip():
                 samples.append(_read_line(root, line))
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f"{root / 'metadata.jsonl'}, line {number}: {error}") from error
     return samples
 
 
 def _read_line(root: Path, line: bytes) -> tuple[str, str]:
-    """(file, caption) of one line. Raises ValueError with what is wrong."""
+    """(file, caption) of one line. Raises ValueError or TypeError with what is wrong."""
     try:
         entry = json.loads(line.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -143,8 +133,7 @@ def _read_line(root: Path, line: bytes) -> tuple[str, str]:
     for key in ("file_name", "text"):
         if key not in entry:
             raise ValueError(f'"{key}" is missing; a line looks like {EXAMPLE}')
-        if not isinstance(entry[key], str):
-            raise ValueError(f'"{key}" must be a string; got {guards.describe(entry[key])}')
+        guards.text(f'"{key}"', entry[key])
         if "\0" in entry[key] or any("\ud800" <= character <= "\udfff" for character in entry[key]):
             raise ValueError(f'"{key}" holds half a character or none: {guards.describe(entry[key])}')
     name = Path(os.path.normpath(entry["file_name"])).as_posix()  # ./cat.png and cat.png are one picture

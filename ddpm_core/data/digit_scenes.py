@@ -8,7 +8,6 @@ colour has no Chinese caption, so it tests what a model knows in a language that
 """
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -115,12 +114,6 @@ def caption_of(scene: Scene, language: str = "en", wording: int = 0, numerals: b
     return WORDINGS[language, len(scene)][wording].format(**words)
 
 
-def paint(digits: Tensor, colours: Sequence[str]) -> Tensor:
-    """Grey digits (N, 1, H, W) in [-1, 1], ink is 1, each in its colour on black: (N, 3, H, W) in [-1, 1]."""
-    rgb = torch.tensor([COLOURS[colour] for colour in colours])[:, :, None, None]
-    return (digits + 1) * rgb - 1
-
-
 def load_digit_scenes(num_digits: int = 1, count: int = 8000, split: str = "train", seed: int = 0) -> DigitScenes:
     """Scenes of 1 or 2 real digits, drawn with the seed; those withheld are never among them.
 
@@ -144,7 +137,6 @@ def load_digit_scenes(num_digits: int = 1, count: int = 8000, split: str = "trai
         scenes.append(scene)
         captions.append(caption_of(scene, "zh" if in_chinese else "en", below(4), numerals))
         rows.append([int(rows_of[digit][below(len(rows_of[digit]))]) for digit, _ in scene])
-    sides = [
-        paint(grey[[row[side] for row in rows]], [scene[side][1] for scene in scenes]) for side in range(num_digits)
-    ]
-    return DigitScenes(torch.cat(sides, dim=3), captions, scenes)
+    ink = grey[torch.tensor(rows)] + 1  # (N, num_digits, 1, 8, 8)
+    rgb = torch.tensor([[COLOURS[colour] for _, colour in scene] for scene in scenes])[..., None, None]
+    return DigitScenes(torch.cat((ink * rgb - 1).unbind(1), dim=3), captions, scenes)

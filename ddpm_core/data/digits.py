@@ -5,8 +5,6 @@ from torch import Tensor
 
 from ddpm_core.support import guards
 
-HELD_OUT = 500
-
 
 def load_digits(split: str = "all") -> tuple[Tensor, Tensor]:
     """Pictures (N, 1, 8, 8) in [-1, 1], ink is 1, and labels (N,) long.
@@ -19,10 +17,8 @@ def load_digits(split: str = "all") -> tuple[Tensor, Tensor]:
     digits = datasets.load_digits()
     pictures = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 8 - 1  # 0..16 -> -1..1
     labels = torch.tensor(digits.target, dtype=torch.long)
-    if split == "all":
-        return pictures, labels
     train, held_out = model_selection.train_test_split(
-        range(len(labels)), test_size=HELD_OUT, random_state=0, stratify=digits.target
+        range(len(labels)), test_size=500, random_state=0, stratify=digits.target
     )
-    rows = train if split == "train" else held_out
+    rows = dict(all=slice(None), train=train, held_out=held_out)[split]
     return pictures[rows], labels[rows]

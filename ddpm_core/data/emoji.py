@@ -30,22 +30,22 @@ class EmojiDataset(Dataset):
     def __init__(self, languages: Sequence[str] = LANGUAGES):
         guards.several("languages", languages, "languages")
         self.languages = tuple(languages)
-        if not self.languages or any(language not in LANGUAGES for language in self.languages):
-            raise ValueError(f"languages must be among {', '.join(LANGUAGES)}; got {list(self.languages)}")
-        if len(set(self.languages)) < len(self.languages):
-            raise ValueError(f"each language can be asked for once; got {list(self.languages)}")
+        is_wrong = any(each not in LANGUAGES or self.languages.count(each) > 1 for each in self.languages)
+        if is_wrong or not self.languages:
+            raise ValueError(f"languages must be among {', '.join(LANGUAGES)}, each once; got {list(self.languages)}")
         try:
-            rows = _read_names()
-            self.pictures = _read_sheet(len(rows))
+            lines = shipped_file("emoji.jsonl").read_text(encoding="utf-8").splitlines()
+            rows = [json.loads(line) for line in lines]
+            self.characters = [row["emoji"] for row in rows]
+            self.captions = {language: [row[language] for row in rows] for language in self.languages}
+            self.pictures = _cells(read_rgb(shipped_file("emoji.png")), len(rows))
         except FileNotFoundError as error:
             raise DataUnavailable(str(error)) from error
-        except (OSError, SyntaxError, ValueError) as error:  # SyntaxError: what Pillow calls a broken PNG
+        except Exception as error:  # from damaged files, Pillow and our own lines raise nearly anything
             raise DataUnavailable(
                 f"emoji.png or emoji.jsonl in {data_folder()} is damaged; get both back with: "
                 f"git checkout -- data/emoji.png data/emoji.jsonl ({error})"
             ) from error
-        self.characters = [row["emoji"] for row in rows]
-        self.captions = {language: [row[language] for row in rows] for language in self.languages}
 
     def __len__(self) -> int:
         """The number of pairs: as many as emoji, times the languages."""
@@ -58,21 +58,9 @@ class EmojiDataset(Dataset):
         return self.pictures[i], self.captions[self.languages[language]][i]
 
 
-def _read_names() -> list[dict[str, str]]:
-    """The lines of emoji.jsonl. Raises ValueError where one is not an emoji with its names."""
-    rows = [json.loads(line) for line in shipped_file("emoji.jsonl").read_text(encoding="utf-8").splitlines()]
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("emoji", *LANGUAGES)):
-            raise ValueError(f"line {number} of emoji.jsonl is not an emoji with its names")
-    return rows
-
-
-def _read_sheet(num_emoji: int) -> Tensor:
-    """The first num_emoji cells of emoji.png. Raises ValueError unless exactly these are drawn on."""
-    pixels = read_rgb(shipped_file("emoji.png"))
-    if pixels.shape[1] % SIZE or pixels.shape[2] % SIZE:
-        raise ValueError(f"emoji.png is {pixels.shape[2]}x{pixels.shape[1]}, which is not made of 32x32 cells")
-    cells = pixels.unflatten(2, (-1, SIZE)).unflatten(1, (-1, SIZE))  # (3, row, y, column, x)
+def _cells(sheet: Tensor, num_emoji: int) -> Tensor:
+    """The first num_emoji cells of a sheet (3, H, W) uint8. Raises ValueError unless exactly these are drawn on."""
+    cells = sheet.unflatten(2, (-1, SIZE)).unflatten(1, (-1, SIZE))  # (3, row, y, column, x)
     cells = cells.permute(1, 3, 0, 2, 4).flatten(0, 1)  # (cell, 3, y, x)
     is_drawn_on = (cells != 255).flatten(1).any(1)
     if not torch.equal(is_drawn_on, torch.arange(len(cells)) < num_emoji):

@@ -33,10 +33,15 @@ class Shard:
     def __init__(self, path: str):
         self.path, self._notes = path, Path(f"{path}.checked.json")
         self.bad: dict[int, str] = {}
+        self.is_known = False
         self._judged: set[int] = set()
         self._num_samples: int | None = None
         self._damage, self._is_readable = "", True
-        self.is_known = self._read_notes()
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # there are none, or they are not ours
+            notes = json.loads(self._notes.read_bytes())
+            if self._stamp().items() <= notes.items():
+                bad = {int(position): str(reason) for position, reason in notes["bad"]}
+                self._num_samples, self.bad, self.is_known = int(notes["samples"]), bad, True
 
     @property
     def num_good(self) -> int:
@@ -45,20 +50,18 @@ class Shard:
 
     def samples(self, with_pictures: bool = True) -> Iterator[Sample]:
         """All samples in order; those that are seen to be bad without decoding have their reason."""
-        last = None
+        last = Sample(self, 0, b"", "", "empty shard")  # which it is where no other follows
         # Of two files with one name in a sample, webdataset calls the handler and keeps the first.
         groups = webdataset().tariterators.group_by_keys(self._files(with_pictures), handler=lambda error: True)
         for position, files in enumerate(groups):
-            if last:
+            if position > 0:
                 yield last
             last = Sample(self, position, *_parts(files))
-        damage = self._damage or ("" if last else "empty shard")
-        if damage and last and last.reason:
-            last.reason = damage  # where a shard is cut off its last sample is too, most likely: one loss, not two
-        elif damage:
-            if last:
-                yield last
-            last = Sample(self, last.position + 1 if last else 0, b"", "", damage)
+        if self._damage and not last.reason:
+            yield last
+            last = Sample(self, last.position + 1, b"", "", "")
+        # Where a shard is cut off and its last sample is bad, that is most likely why: one loss, not two.
+        last.reason = self._damage or last.reason
         if not self.is_known:
             self._num_samples = last.position + 1
         yield last
@@ -89,38 +92,29 @@ class Shard:
         """The files in the tar, as webdataset groups them into samples. Notes where it is damaged."""
         wanted = {"txt", "json", *(PICTURES if with_pictures else ())}
         ending_of = webdataset().tariterators.base_plus_ext
-        self._damage, self._is_readable, num_files = "", True, 0
+        self._damage, self._is_readable = "unreadable shard", True
         try:
             with tarfile.open(self.path) as tar:
                 for member in iter(tar.next, None):
                     tar.members.clear()  # or it would keep them all
-                    num_files += 1
+                    self._damage = "truncated shard"
                     if member.isfile():
                         ending = (ending_of(member.name)[1] or "").lower()
                         data = tar.extractfile(member).read() if ending in wanted else b""
                         yield {"fname": member.name, "data": data, "__url__": self.path}
                 # Python takes any header that it cannot read for the end. The real end is a block of zeros.
                 tar.fileobj.seek(tar.offset)
-                if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                    self._damage = "truncated shard"
+                if tar.fileobj.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE):
+                    self._damage = ""
         except OSError:  # it may be there again the next time
             self._damage, self._is_readable = "unreadable shard", False
-        except Exception:  # from damaged headers, tarfile raises nearly anything
-            self._damage = "truncated shard" if num_files else "unreadable shard"
+        except Exception:  # from damaged headers, tarfile raises nearly anything; the damage is noted already
+            pass
 
     def _stamp(self) -> dict[str, int]:
         """By which another shard under the same name is told."""
         stat = os.stat(self.path)
         return {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-
-    def _read_notes(self) -> bool:
-        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # there are none, or they are not ours
-            notes = json.loads(self._notes.read_bytes())
-            if self._stamp().items() <= notes.items():
-                bad = {int(position): str(reason) for position, reason in notes["bad"]}
-                self._num_samples, self.bad = int(notes["samples"]), bad
-                return True
-        return False
 
 
 def _parts(files: dict[str, bytes]) -> tuple[bytes, str, str]:
@@ -131,10 +125,8 @@ def _parts(files: dict[str, bytes]) -> tuple[bytes, str, str]:
     try:
         if "txt" in files:
             caption = files["txt"].decode("utf-8-sig")
-        elif "json" in files:
-            caption = json.loads(files["json"].decode("utf-8-sig")).get("caption")
         else:
-            caption = None
+            caption = json.loads(files.get("json", b"{}").decode("utf-8-sig")).get("caption")
         if caption is None:
             return b"", "", "no caption"
         caption = caption.strip()

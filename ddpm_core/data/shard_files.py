@@ -4,8 +4,9 @@ A shard is a tar file as img2dataset writes them: it holds 000000000.jpg, 000000
 and so on, some thousand samples.
 """
 
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from glob import glob
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +16,6 @@ from torch import Tensor
 from ddpm_core.support import guards
 from ddpm_core.support.atomic import atomic_write
 from ddpm_core.support.files import DataUnavailable
-from ddpm_core.support.guards import describe
 from ddpm_core.support.pixels import encode, to_pixels
 
 PICTURES = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP"}  # ending -> Pillow's name for it
@@ -35,70 +35,63 @@ def write_shards(
     not at all. Raises ValueError for arguments that do not fit, FileExistsError where other shards are in the way.
     """
     wds = webdataset()
-    _check_samples(pictures, captions)
-    guards.whole_number("samples_per_shard", samples_per_shard)
-    guards.one_of("image_format", image_format, PICTURES)
-    folder = Path(folder).expanduser()
-    starts = range(0, len(captions), samples_per_shard)
-    paths = [folder / f"{number:05d}.tar" for number in range(len(starts))]
-    digits = max(4, len(str(samples_per_shard - 1)))  # four, as for the 10,000 that img2dataset packs by default
-    folder.mkdir(parents=True, exist_ok=True)
-    if others := sorted(set(folder.glob("*.tar")) - set(paths)):
-        raise FileExistsError(f"{others[0]} is already there and would mix with the new shards; give an empty folder")
-    for number, (start, path) in enumerate(zip(starts, paths, strict=True)):
-        with atomic_write(path) as file, wds.TarWriter(file, mtime=0, compress=False) as shard:
-            for i in range(start, min(start + samples_per_shard, len(captions))):
-                key = f"{number:05d}{i - start:0{digits}d}"
-                about = {"key": key, "caption": captions[i], "width": pictures.shape[3], "height": pictures.shape[2]}
-                picture = encode(to_pixels(pictures[i : i + 1])[0], PICTURES[image_format])
-                shard.write({"__key__": key, image_format: picture, "txt": captions[i], "json": about})
-    return paths
-
-
-def _check_samples(pictures: Tensor, captions: Sequence[str]) -> None:
     guards.pictures(pictures)
     if pictures.shape[1] != 3:
-        raise ValueError(f"pictures must have 3 colours, (N, 3, H, W); got {describe(pictures)}")
+        raise ValueError(f"pictures must have 3 colours, (N, 3, H, W); got {guards.describe(pictures)}")
     guards.several("captions", captions, "strings")
     if len(captions) != len(pictures):
         raise ValueError(f"there must be a caption for each picture; got {len(pictures)} and {len(captions)} captions")
     for i, caption in enumerate(captions):
         if not isinstance(caption, str) or not caption.strip():
-            raise ValueError(f"captions must be strings that say something; captions[{i}] is {describe(caption)}")
+            raise ValueError(f"captions[{i}] must be a string that says something; got {guards.describe(caption)}")
+    guards.whole_number("samples_per_shard", samples_per_shard)
+    guards.one_of("image_format", image_format, PICTURES)
+    folder = Path(folder).expanduser()
+    paths = [folder / f"{number:05d}.tar" for number in range(math.ceil(len(captions) / samples_per_shard))]
+    digits = max(4, len(str(samples_per_shard - 1)))  # four, as for the 10,000 that img2dataset packs by default
+    folder.mkdir(parents=True, exist_ok=True)
+    if others := sorted(set(folder.glob("*.tar")) - set(paths)):
+        raise FileExistsError(f"{others[0]} is already there and would mix with the new shards; give an empty folder")
+    for number, path in enumerate(paths):
+        part = slice(number * samples_per_shard, (number + 1) * samples_per_shard)
+        with atomic_write(path) as file, wds.TarWriter(file, mtime=0, compress=False) as shard:
+            for i, (picture, caption) in enumerate(zip(pictures[part], captions[part], strict=True)):
+                key = f"{number:05d}{i:0{digits}d}"
+                about = {"key": key, "caption": caption, "width": picture.shape[2], "height": picture.shape[1]}
+                content = encode(to_pixels(picture[None])[0], PICTURES[image_format])
+                shard.write({"__key__": key, image_format: content, "txt": caption, "json": about})
+    return paths
 
 
 def find_shards(pattern: str | Path | Sequence[str | Path]) -> list[str]:
     """The shards that a path, a pattern, a folder or a list of these means. Raises DataUnavailable without them."""
     patterns = [pattern] if isinstance(pattern, str | Path) else pattern
     if not isinstance(patterns, Sequence) or not all(isinstance(path, str | Path) for path in patterns):
-        raise TypeError(f"pattern must be a path, with braces or * or not, or a list of paths; got {describe(pattern)}")
+        raise TypeError(f"pattern must be a path like shards/*.tar or a list of paths; got {guards.describe(pattern)}")
     if not patterns:
         raise ValueError("pattern must name at least one shard; got an empty list")
     return list(dict.fromkeys(shard for path in patterns for shard in _match(os.path.expanduser(path))))
 
 
-def _match(pattern: str) -> list[str]:
+def _match(pattern: str) -> Iterator[str]:
     from braceexpand import braceexpand  # webdataset brings it
 
-    if os.path.isdir(pattern):
-        found = sorted(str(path) for path in Path(pattern).iterdir() if path.name.endswith(TARS))
-        if not found:
-            raise DataUnavailable(f"the folder {pattern} has no shards; their names end in {', '.join(TARS)}")
-        return found
-    paths = [pattern] if os.path.isfile(pattern) else list(braceexpand(pattern))
-    shards = []
+    paths = [pattern] if os.path.exists(pattern) else list(braceexpand(pattern))
     for path in paths:
         if os.path.isfile(path):
-            shards.append(path)
+            found, problem = [path], ""
+        elif os.path.isdir(path):
+            found = [str(item) for item in Path(path).iterdir() if item.name.endswith(TARS)]
+            problem = f"the folder {path} has no shards; their names end in {', '.join(TARS)}"
         elif any(sign in path for sign in "*?["):
-            found = sorted(name for name in glob(path) if name.endswith(TARS))
-            if not found:
-                raise DataUnavailable(f"no shard matches {os.path.basename(path)} in {os.path.dirname(path) or '.'}")
-            shards += found
+            found = [name for name in glob(path) if name.endswith(TARS)]
+            problem = f"no shard matches {os.path.basename(path)} in {os.path.dirname(path) or '.'}"
         else:
             why = f", the first of {len(paths)} that {pattern} names and that is missing" if len(paths) > 1 else ""
-            raise DataUnavailable(f"there is no shard {path}{why}")
-    return shards
+            found, problem = [], f"there is no shard {path}{why}"
+        if not found:
+            raise DataUnavailable(problem)
+        yield from sorted(found)
 
 
 def webdataset() -> ModuleType:

@@ -1,4 +1,4 @@
-"""Pictures with captions in shards, for data bigger than memory: endless batches, the same ones each time.
+"""Pictures with captions in shards, for data bigger than memory.
 
 Shards are read from one end to the other, which is what discs and networks do best, and shuffled in two steps: the
 order of the shards, and a buffer through which the samples pass.
@@ -11,6 +11,7 @@ import signal
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -26,6 +27,7 @@ from ddpm_core.support.pixels import from_bytes, read_square
 BUFFERS = 20  # after this many times as many others as the buffer holds, a sample has left it, nearly surely (e^-20)
 
 
+@dataclass(eq=False, repr=False)
 class PictureTextShards:
     """Endless batches of pictures and captions out of shards, for one rank; the same ones each time it is asked.
 
@@ -33,48 +35,35 @@ class PictureTextShards:
     picture_size:   each picture becomes RGB, its short side this long, and is cut square around its centre
     batch_size:     this rank's share of a batch; there are num_ranks ranks, each on shards of its own
     num_workers:    processes that read and decode; fewer where there are not enough shards
-    shuffle_buffer: how many samples (still compressed) each of them shuffles; the order depends on this, on
-                    num_workers, num_ranks, seed and the list of shards (with workers, on batch_size, too)
+    shuffle_buffer: how many samples, still compressed, each of them shuffles
+    shards:         the paths, in order
+    skipped:        a Counter of why samples were left out, by reason, that grows as batches are read
 
-    shards:  the paths, in order
-    skipped: a Counter of why samples were left out, by reason, that grows as batches are read
-
-    In an epoch each good sample comes once, over all ranks and workers, each of which begins the next epoch when its
-    own shards are done. The last samples of an epoch share a batch with the first of the next. Beside a shard that was
-    read to its end, 00000.tar.checked.json says which samples are bad (where the folder can be written), so that
-    nothing is decoded twice to learn it.
+    In an epoch each good sample comes once, over all ranks and workers. The last samples of an epoch share a batch
+    with the first of the next. The order depends on the list of shards and on all arguments but picture_size.
 
     Raises ValueError for arguments out of range, DataUnavailable where the pattern finds no shard or a shard is
     missing, and ImportError without the webdataset library.
     """
 
-    def __init__(
-        self,
-        pattern: str | Path | Sequence[str | Path],
-        picture_size: int,
-        batch_size: int,
-        seed: int = 0,
-        rank: int = 0,
-        num_ranks: int = 1,
-        num_workers: int = 0,
-        shuffle_buffer: int = 1000,
-    ):
+    pattern: str | Path | Sequence[str | Path]
+    picture_size: int
+    batch_size: int
+    seed: int = 0
+    rank: int = 0
+    num_ranks: int = 1
+    num_workers: int = 0
+    shuffle_buffer: int = 1000
+
+    def __post_init__(self) -> None:
         webdataset()  # if it is missing, this is the time to say so
-        for name, value in dict(picture_size=picture_size, batch_size=batch_size, num_ranks=num_ranks).items():
-            guards.whole_number(name, value)
-        for name, value in dict(seed=seed, num_workers=num_workers, shuffle_buffer=shuffle_buffer, rank=rank).items():
-            guards.whole_number(name, value, least=0)
-        if rank >= num_ranks:
-            raise ValueError(f"rank counts from 0 and must be less than num_ranks, {num_ranks}; got {rank}")
-        self.shards = find_shards(pattern)
-        if num_ranks > len(self.shards):
-            raise ValueError(
-                f"num_ranks must be at most the number of shards, so that each process (rank) has its own; got "
-                f"{num_ranks} processes for {len(self.shards)} shards: start fewer, or pack smaller shards"
-            )
-        self.pattern, self.picture_size, self.batch_size, self.seed = pattern, picture_size, batch_size, seed
-        self.rank, self.num_ranks, self.shuffle_buffer = rank, num_ranks, shuffle_buffer
-        self.num_workers = min(num_workers, len(self.shards) // num_ranks)
+        self.shards = find_shards(self.pattern)
+        for name, least in dict(picture_size=1, batch_size=1, seed=0, num_workers=0, shuffle_buffer=0).items():
+            guards.whole_number(name, getattr(self, name), least)
+        a_shard_each = ", the number of shards, for each process needs its own: start fewer, or pack smaller shards"
+        guards.whole_number("num_ranks", self.num_ranks, most=len(self.shards), why=a_shard_each)
+        guards.whole_number("rank", self.rank, least=0, most=self.num_ranks - 1, why=", less than num_ranks")
+        self.num_workers = min(self.num_workers, len(self.shards) // self.num_ranks)
         self.skipped: Counter[str] = Counter()
         self._shards: dict[str, Shard] = {}
 
@@ -88,9 +77,9 @@ class PictureTextShards:
     def batches(self, start: int = 0) -> Iterator[tuple[Tensor, list[str]]]:
         """Pictures (batch_size, 3, picture_size, picture_size) float32 in [-1, 1] and captions, without end.
 
-        start: the number of the first batch. It is the same, bit for bit, as if the batches before it had been read.
-        That takes next to no time where the shards before it are known (read to their end before: checked.json). In
-        others, each picture is decoded again to see whether it is bad, so it takes as long as reading it all did.
+        start: the number of the first batch, which is the same, bit for bit, as if those before it had been read.
+        Where 00000.tar.checked.json says which samples are bad, as it does once a shard has been read to its end, that
+        takes next to no time; elsewhere each picture is decoded to see whether it is.
 
         Raises ValueError for a start below 0, and DataUnavailable where no shard has a good sample.
         """
@@ -120,20 +109,10 @@ class PictureTextShards:
         pattern = self.pattern if isinstance(self.pattern, str | Path) else guards.describe(self.pattern)
         raise DataUnavailable(f"{pattern} has no sample that can be used in {len(self.shards)} shards, only: {reasons}")
 
-    def _batches(self, stream: int, num_streams: int, start: int) -> Iterator[tuple[Tensor | None, list, Counter]]:
-        """The batches of one of num_streams streams: bytes, captions, and what was skipped since the last one."""
-        skipped = Counter()
-        samples = self._good_samples(stream, num_streams, start * self.batch_size, skipped)
-        while len(batch := list(itertools.islice(samples, self.batch_size))) == self.batch_size:
-            pixels, captions = zip(*batch, strict=True)
-            yield torch.stack(pixels), list(captions), Counter(skipped)
-            skipped.clear()
-        yield None, [], skipped  # an exception raised in a worker would reach the reader as a traceback
-
     def _good_samples(
         self, stream: int, num_streams: int, to_pass: int, skipped: Counter
     ) -> Iterator[tuple[Tensor, str]]:
-        """Bytes and captions of a stream, which has its share of each epoch's shards; ends where no sample is good.
+        """Bytes and captions of one of num_streams streams; ends where no sample is good.
 
         to_pass: so many good samples are not wanted again; skipped: counts why others were left out
         """
@@ -179,26 +158,28 @@ class PictureTextShards:
         random.Random(f"{self.seed} {epoch}").shuffle(paths)
         # Streams take turns at being the one that gets a shard more, or it would run ahead of the others.
         mine = paths[(stream + epoch) % num_streams :: num_streams]
-        for path in mine:
-            if path not in self._shards:
-                self._shards[path] = Shard(path)
+        self._shards |= {path: Shard(path) for path in mine if path not in self._shards}
         return [self._shards[path] for path in mine]
 
 
 class _Batches(IterableDataset):
-    """What a DataLoader reads, in one process or in several: workers w, w + 1... take turns, as streams do."""
+    """What a DataLoader reads, in each of its workers: bytes, captions, and what was skipped since the last batch."""
 
     def __init__(self, shards: PictureTextShards, start: int):
         self.shards, self.start = shards, start
 
     def __iter__(self) -> Iterator[tuple[Tensor | None, list, Counter]]:
-        worker = get_worker_info()
-        num_workers = worker.num_workers if worker else 1
+        shards, worker, skipped = self.shards, get_worker_info(), Counter()
+        number, num_workers = (worker.id, worker.num_workers) if worker else (0, 1)
         # Batch k is of stream k % num_workers. The DataLoader begins with its worker 0, whatever k is.
-        number = (self.start + (worker.id if worker else 0)) % num_workers
-        start = -(-(self.start - number) // num_workers)
-        stream = self.shards.rank * num_workers + number
-        return self.shards._batches(stream, self.shards.num_ranks * num_workers, start)
+        num_passed, number = divmod(self.start + number, num_workers)
+        stream, num_streams = shards.rank * num_workers + number, shards.num_ranks * num_workers
+        samples = shards._good_samples(stream, num_streams, num_passed * shards.batch_size, skipped)
+        while len(batch := list(itertools.islice(samples, shards.batch_size))) == shards.batch_size:
+            pixels, captions = zip(*batch, strict=True)
+            yield torch.stack(pixels), list(captions), Counter(skipped)
+            skipped.clear()
+        yield None, [], skipped  # an exception raised in a worker would reach the reader as a traceback
 
 
 def _leave_ctrl_c_to_the_reader(worker: int) -> None:
@@ -210,12 +191,10 @@ def _decode(picture: bytes, size: int) -> tuple[Tensor | None, str | None]:
     """The picture as uint8 (3, size, size), or the reason why not."""
     from PIL import Image
 
-    too_large = (Image.DecompressionBombError, Image.DecompressionBombWarning)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
             return read_square(io.BytesIO(picture), size), None
-    except too_large:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return None, "picture with too many pixels"
     except Exception:  # from a damaged file, PIL's decoders raise nearly anything
         return None, "undecodable picture"

@@ -21,9 +21,8 @@ def judge_scenes(pictures: Tensor, scenes: Sequence[Scene], reader: DigitReader)
     picture's digits must be right.
     """
     guards.pictures(pictures)
-    num_digits = pictures.shape[3] // 8
-    fits = len(scenes) == len(pictures) and all(len(scene) == num_digits for scene in scenes)
-    if pictures.shape[1:] not in ((3, 8, 8), (3, 8, 16)) or not fits:
+    wanted = [(3, 8, 8 * len(scene)) for scene in scenes]
+    if pictures.shape[3] > 16 or [tuple(picture.shape) for picture in pictures] != wanted:
         raise ValueError(
             f"pictures must be (N, 3, 8, 8) or (N, 3, 8, 16), one for each of the {len(scenes)} scenes and as wide as "
             f"its digits; got {tuple(pictures.shape)}"

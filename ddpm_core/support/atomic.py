@@ -13,10 +13,8 @@ from typing import BinaryIO
 def atomic_write(path: Path, before_replacing: Callable[[], None] = lambda: None) -> Iterator[BinaryIO]:
     """A file to write bytes to. It takes the name path, and the place of what was there, when the with block ends well.
 
+    Where the block raises (OSError where the disk is full or the folder read-only), what was at path is untouched.
     before_replacing: called when the new file is on the disk and the old one still there
-
-    Until then it has another name in the same folder, which goes where the block raises (OSError where the disk is
-    full or the folder read-only), and what was at path is untouched.
     """
     unfinished = unfinished_name(path)
     try:

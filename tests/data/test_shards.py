@@ -189,8 +189,8 @@ PICTURE = torch.zeros(2, 3, 4, 4)
     [
         (dict(captions=["a"]), "2 and 1 captions"),
         (dict(captions="ab"), "captions must be a list of strings"),
-        (dict(captions=["a", ""]), r"captions\[1\] is ''"),
-        (dict(captions=["a", None]), r"captions\[1\] is None"),
+        (dict(captions=["a", ""]), r"captions\[1\] must .*; got ''"),
+        (dict(captions=["a", None]), r"captions\[1\] must .*; got None"),
         (dict(samples_per_shard=0), "samples_per_shard must .*0"),
         (dict(image_format="bmp"), "image_format must be .*webp.*; got 'bmp'"),
         (dict(pictures=PICTURE[:, :1]), "3 colours"),
@@ -643,7 +643,16 @@ def test_a_pattern_that_is_none_is_refused(pattern, error):
 
 @pytest.mark.parametrize(
     "name, value",
-    [("batch_size", 0), ("picture_size", 1.5), ("num_ranks", True), ("rank", -1), ("num_workers", "2"), ("start", -1)],
+    [
+        ("batch_size", 0),
+        ("picture_size", 1.5),
+        ("num_ranks", True),
+        ("num_ranks", 9),  # for 8 shards
+        ("rank", -1),
+        ("rank", 1),  # beyond the last
+        ("num_workers", "2"),
+        ("start", -1),
+    ],
 )
 def test_numbers_out_of_range_are_refused_by_name(name, value, packed):
     options = dict(picture_size=32, batch_size=4) | ({name: value} if name != "start" else {})
@@ -651,14 +660,7 @@ def test_numbers_out_of_range_are_refused_by_name(name, value, packed):
         take(1, PictureTextShards(packed, **options), value if name == "start" else 0)
 
 
-def test_a_rank_beyond_the_last_is_refused(packed):
-    with pytest.raises(ValueError, match="rank counts from 0 and must be less than num_ranks, 2; got 2"):
-        PictureTextShards(packed, 32, 1, rank=2, num_ranks=2)
-
-
-def test_more_ranks_than_shards_are_refused_and_more_workers_are_not_started(packed):
-    with pytest.raises(ValueError, match="got 9 processes for 8 shards"):
-        PictureTextShards(packed, 32, 1, num_ranks=9)
+def test_more_workers_than_shards_are_not_started(packed):
     assert PictureTextShards(packed, 32, 1, num_ranks=3, num_workers=5).num_workers == 2
     assert PictureTextShards(packed, 32, 1, num_ranks=8, num_workers=5).num_workers == 1
 
