@@ -31,14 +31,14 @@ def fit(
 
     state.model is trained in place, so leaving the loop at any moment (break, Ctrl-C) loses nothing, and another call
     with the same state goes on. Raises TrainingDiverged where the loss becomes NaN or infinite; state is then back at
-    its last good weights. Raises ValueError where a number does not fit.
+    its last good weights. Raises ValueError where a number does not fit, or the batches come to an end.
     """
     guards.fitting(num_iterations, learning_rate, warmup_iterations, max_grad_norm, ema_decay)
     parameters = list(state.model.parameters())
     state.model.train()
     with LastGood(state, learning_rate) as last_good:
         while state.iteration < num_iterations:
-            loss = batch_loss(next(batches))
+            loss = batch_loss(guards.next_batch(batches))
             last_good.check(loss)
             state.optimizer.zero_grad()
             state.backward(loss)
@@ -114,7 +114,6 @@ def stream_batches(batches: Batches, batch_size: int, null_cond: Tensor | None, 
     for x_0, cond in batches:
         guards.batch(x_0, cond, batch_size, null_cond)
         yield x_0.to(device), None if cond is None else cond.to(device)
-    raise ValueError("the batches came to an end; the iterator must be endless")
 
 
 def learning_rate_at(iteration: int, num_iterations: int, peak: float, warmup_iterations: int) -> float:

@@ -7,7 +7,7 @@ is of another kind. The message names the argument, what is accepted and what wa
 import math
 import reprlib
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from numbers import Integral, Real
 
 import torch
@@ -307,6 +307,12 @@ def batch(x_0: Tensor, cond: Tensor | None, batch_size: int, null_cond: Tensor |
         raise ValueError("batches with conditions need a null_cond, and batches without conditions none")
     if x_0.device.type == "cpu":
         pictures(x_0)
+
+
+def next_batch(batches: Iterator[tuple]) -> tuple:
+    for batch in batches:
+        return batch
+    raise ValueError("the batches came to an end; the iterator must be endless")
 
 
 def divergence(iteration: int, loss: float, back_at: int, learning_rate: float) -> str:

@@ -332,6 +332,7 @@ def test_a_number_that_no_run_is_made_with_is_named(name, value):
         (lambda start: None, torch.zeros(4, 2), None, ["cond goes with a tensor of pictures"]),
     ],
 )
+@pytest.mark.filterwarnings("ignore:no value of pictures")
 def test_conditions_come_with_the_data(data, cond, null_cond, words):
     with refused(ValueError, "cond", *words):
         guards.training_data(data, cond, null_cond)
@@ -354,3 +355,10 @@ def test_pictures_between_0_and_1_are_warned_of():
 def test_a_batch_that_somebody_else_drew_is_looked_at(x_0, cond, null_cond, words):
     with refused(ValueError, words):
         guards.batch(x_0, cond, 4, null_cond)
+
+
+def test_batches_have_no_end():
+    batches = iter([(1,)])
+    assert guards.next_batch(batches) == (1,)
+    with refused(ValueError, "batches came to an end", "endless"):
+        guards.next_batch(batches)
