@@ -58,10 +58,15 @@ class PictureTextShards:
     def __post_init__(self) -> None:
         webdataset()  # if it is missing, this is the time to say so
         self.shards = find_shards(self.pattern)
-        for name, least in dict(picture_size=1, batch_size=1, seed=0, num_workers=0, shuffle_buffer=0).items():
+        for name, least in dict(
+            picture_size=1, batch_size=1, num_ranks=1, seed=0, num_workers=0, shuffle_buffer=0
+        ).items():
             guards.whole_number(name, getattr(self, name), least)
-        a_shard_each = ", the number of shards, for each process needs its own: start fewer, or pack smaller shards"
-        guards.whole_number("num_ranks", self.num_ranks, most=len(self.shards), why=a_shard_each)
+        if self.num_ranks > len(self.shards):
+            raise ValueError(
+                f"num_ranks must be at most the number of shards, so that each process (rank) has its own; got "
+                f"{self.num_ranks} processes for {len(self.shards)} shards: start fewer, or pack smaller shards"
+            )
         guards.whole_number("rank", self.rank, least=0, most=self.num_ranks - 1, why=", less than num_ranks")
         self.num_workers = min(self.num_workers, len(self.shards) // self.num_ranks)
         self.skipped: Counter[str] = Counter()
