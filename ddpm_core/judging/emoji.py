@@ -1,9 +1,10 @@
 """Judging emoji: is a picture nearer to the emoji that was asked for than to all others?"""
 
+import torch
 from torch import Tensor
 
 from ddpm_core.data import EmojiDataset
-from ddpm_core.judging.copies import nearest_pictures
+from ddpm_core.judging.copies import distances
 from ddpm_core.schedule import NoiseSchedule
 from ddpm_core.text_to_image import TextToImage, generate
 
@@ -17,12 +18,13 @@ def emoji_agreement(
     guidance_scale: float = 3.0,
     **options: int,
 ) -> Tensor:
-    """Asks a model for the emoji in these rows: is each picture nearer to its own emoji than to all others? (N,).
+    """Asks a model for the emoji in these rows: is no other emoji nearer to each picture than its own? bool, (N,).
 
-    Nearest as in nearest_pictures. options: num_steps and seed, as of generate
+    options: num_steps and seed, as of generate
     """
     prompts = [data.captions[language][row] for row in rows.tolist()]
     shape = tuple(data.pictures.shape[1:])
     for x_t in generate(model, schedule, prompts, shape, guidance_scale, **options):  # noqa: B007
         pass
-    return nearest_pictures(x_t.cpu(), data.pictures)[1] == rows
+    to_each = distances(x_t.cpu(), data.pictures)
+    return to_each[torch.arange(len(rows)), rows] == to_each.amin(dim=1)

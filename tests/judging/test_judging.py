@@ -111,6 +111,31 @@ def test_an_exact_copy_has_ratio_0_and_half_way_to_the_neighbour_it_is_a_half():
     assert copy_ratios(samples, training_pictures).tolist() == pytest.approx([0, 0.25, 0.5, 1 / 9, 1])
 
 
+def test_a_picture_that_is_there_twice_is_not_its_own_neighbour(digits):
+    """As where each picture has two captions."""
+    once, exact, half_way = digits[:300], digits[:50], (digits[:50] + digits[50:100]) / 2
+    for twice in (once.repeat(2, 1, 1, 1), once.repeat_interleave(2, dim=0)):
+        assert (copy_ratios(exact, twice) == 0).all()
+        torch.testing.assert_close(copy_ratios(half_way, twice), copy_ratios(half_way, once))
+
+
+def test_colours_and_captions_that_repeat_pictures_hide_no_copy():
+    scenes = load_digit_scenes(1, 4000).pictures
+    unseen = load_digit_scenes(1, 200, "held_out", seed=1).pictures
+    assert (copy_ratios(scenes[:200], scenes) == 0).all()
+    assert copy_ratios(unseen, scenes).isfinite().all() and (copy_ratios(unseen, scenes) > 0).all()
+    emoji = EmojiDataset().pictures[:200].repeat(2, 1, 1, 1)
+    assert (copy_ratios(emoji[:50], emoji) == 0).all() and (nearest_pictures(emoji[:50], emoji)[0] == 0).all()
+
+
+def test_one_picture_has_no_neighbour(digits):
+    one, noise = digits[:1], torch.randn(3, 1, 8, 8).clamp(-1, 1)
+    assert copy_ratios(one, one.repeat(2, 1, 1, 1)).tolist() == [0]
+    assert copy_ratios(noise, one.repeat(2, 1, 1, 1)).tolist() == [torch.inf] * 3
+    with pytest.raises(ValueError, match=r"training_pictures must be at least two.*got 1"):
+        copy_ratios(noise, one)
+
+
 def test_pictures_of_two_sizes_cannot_be_compared(digits):
     for compare in (nearest_pictures, copy_ratios):
         with pytest.raises(ValueError, match=r"\(2, 1, 16, 16\) and \(1297, 1, 8, 8\)"):
@@ -221,13 +246,15 @@ def test_a_model_that_draws_what_it_is_asked_for_agrees_and_one_that_mixes_it_up
 
 def test_a_model_that_draws_every_emoji_agrees_and_one_that_mixes_them_up_does_not(monkeypatch, schedule):
     emoji = EmojiDataset()
-    rows = torch.randperm(len(emoji.characters), generator=torch.Generator().manual_seed(0))
-    noise = torch.randn(emoji.pictures.shape, generator=torch.Generator().manual_seed(1))
+    emoji.pictures[-1] = emoji.pictures[0]  # two that are alike: each is as near as can be
+    rows = torch.randperm(len(emoji.characters), generator=torch.Generator().manual_seed(0))[:200]
+    rows[-2:] = torch.tensor([0, len(emoji.characters) - 1])
+    noise = torch.randn(200, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     fake = FakeGenerate((emoji.pictures[rows] + 0.02 * noise).clamp(-1, 1))
     monkeypatch.setattr("ddpm_core.judging.emoji.generate", fake)
     agreement = emoji_agreement(None, schedule, emoji, rows, "zh", 2.5, num_steps=7, seed=4)
     assert agreement.dtype == torch.bool and agreement.all() and len(agreement) == len(rows)
     prompts = [emoji.captions["zh"][row] for row in rows.tolist()]
     assert fake.asked == dict(prompts=prompts, shape=(3, 32, 32), guidance_scale=2.5, num_steps=7, seed=4)
-    fake.pictures = fake.pictures.roll(1, dims=0)
+    fake.pictures = fake.pictures.roll(2, dims=0)
     assert not emoji_agreement(None, schedule, emoji, rows, "en").any()
