@@ -20,6 +20,7 @@ from ddpm_core.support.pixels import encode, to_pixels
 
 PICTURES = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP"}  # ending -> Pillow's name for it
 TARS = (".tar", ".tar.gz", ".tgz")
+UNFINISHED = "UNFINISHED"  # lies beside shards as long as they are written
 
 
 def write_shards(
@@ -31,8 +32,9 @@ def write_shards(
 ) -> list[Path]:
     """Writes pictures (N, 3, H, W) in [-1, 1] and N captions to folder/00000.tar, 00001.tar...; returns these paths.
 
-    image_format: png keeps 8 bits per colour exactly; jpg and webp are smaller and lossy. Each shard appears whole or
-    not at all. Raises ValueError for arguments that do not fit, FileExistsError where other shards are in the way.
+    image_format: png keeps 8 bits per colour exactly; jpg and webp are smaller and lossy. Nobody reads the shards
+    before the last of them is written. Raises ValueError for arguments that do not fit, FileExistsError where the
+    folder is not empty.
     """
     wds = webdataset()
     guards.pictures(pictures)
@@ -50,8 +52,9 @@ def write_shards(
     paths = [folder / f"{number:05d}.tar" for number in range(math.ceil(len(captions) / samples_per_shard))]
     digits = max(4, len(str(samples_per_shard - 1)))  # four, as for the 10,000 that img2dataset packs by default
     folder.mkdir(parents=True, exist_ok=True)
-    if others := sorted(set(folder.glob("*.tar")) - set(paths)):
-        raise FileExistsError(f"{others[0]} is already there and would mix with the new shards; give an empty folder")
+    if others := sorted(item.name for item in folder.iterdir() if not item.name.startswith(".")):
+        raise FileExistsError(f"{folder} must be empty, or old shards would mix with the new; in it is {others[0]}")
+    (folder / UNFINISHED).touch()
     for number, path in enumerate(paths):
         part = slice(number * samples_per_shard, (number + 1) * samples_per_shard)
         with atomic_write(path) as file, wds.TarWriter(file, mtime=0, compress=False) as shard:
@@ -60,6 +63,7 @@ def write_shards(
                 about = {"key": key, "caption": caption, "width": picture.shape[2], "height": picture.shape[1]}
                 content = encode(to_pixels(picture[None])[0], PICTURES[image_format])
                 shard.write({"__key__": key, image_format: content, "txt": caption, "json": about})
+    (folder / UNFINISHED).unlink()
     return paths
 
 
@@ -70,7 +74,14 @@ def find_shards(pattern: str | Path | Sequence[str | Path]) -> list[str]:
         raise TypeError(f"pattern must be a path like shards/*.tar or a list of paths; got {guards.describe(pattern)}")
     if not patterns:
         raise ValueError("pattern must name at least one shard; got an empty list")
-    return list(dict.fromkeys(shard for path in patterns for shard in _match(os.path.expanduser(path))))
+    shards = list(dict.fromkeys(shard for path in patterns for shard in _match(os.path.expanduser(path))))
+    for folder in {os.path.dirname(shard) for shard in shards}:
+        if os.path.exists(os.path.join(folder, UNFINISHED)):
+            raise DataUnavailable(
+                f"the shards in {folder or '.'} are not whole: who wrote them was interrupted, or is still at work. "
+                "Remove the folder and write them again"
+            )
+    return shards
 
 
 def _match(pattern: str) -> Iterator[str]:

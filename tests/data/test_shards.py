@@ -158,8 +158,7 @@ def test_the_same_pictures_make_the_same_bytes(emoji, tmp_path):
     assert first == second
 
 
-def test_a_shard_that_cannot_be_finished_is_not_there_and_an_older_one_stays(emoji, tmp_path, monkeypatch):
-    before = write_shards(tmp_path, *emoji, samples_per_shard=48)[1].read_bytes()
+def test_shards_that_were_not_finished_are_not_read(emoji, tmp_path, monkeypatch):
     calls, save = itertools.count(), PIL.Image.Image.save
 
     def full_disc(*args, **kwargs):
@@ -169,16 +168,20 @@ def test_a_shard_that_cannot_be_finished_is_not_there_and_an_older_one_stays(emo
 
     monkeypatch.setattr(PIL.Image.Image, "save", full_disc)
     with pytest.raises(OSError, match="no space left"):
-        write_shards(tmp_path, emoji[0].neg(), emoji[1], samples_per_shard=48)
-    assert sorted(os.listdir(tmp_path)) == ["00000.tar", "00001.tar"]
-    assert (tmp_path / "00001.tar").read_bytes() == before
-
-
-def test_shards_are_not_written_between_others(emoji, tmp_path):
-    write_shards(tmp_path, *emoji, samples_per_shard=12)
-    write_shards(tmp_path, *emoji, samples_per_shard=12)  # over the old ones
-    with pytest.raises(FileExistsError, match=r"00002\.tar is already there"):
         write_shards(tmp_path, *emoji, samples_per_shard=48)
+    assert "00000.tar" in os.listdir(tmp_path) and "00001.tar" not in os.listdir(tmp_path)
+    for pattern in (tmp_path, tmp_path / "*.tar", [tmp_path / "00000.tar"]):
+        with pytest.raises(DataUnavailable, match=r"the shards in .* are not whole: .* interrupted"):
+            PictureTextShards(pattern, 32, 1)
+    with pytest.raises(FileExistsError, match=r"must be empty, .* 00000\.tar"):
+        write_shards(tmp_path, *emoji)
+
+
+def test_shards_are_not_written_between_other_files(emoji, tmp_path):
+    paths = write_shards(tmp_path, *emoji, samples_per_shard=12)
+    assert sorted(os.listdir(tmp_path)) == [path.name for path in paths]
+    with pytest.raises(FileExistsError, match=r"must be empty, .* 00000\.tar"):
+        write_shards(tmp_path, *emoji, samples_per_shard=12)
 
 
 PICTURE = torch.zeros(2, 3, 4, 4)
