@@ -1,5 +1,6 @@
 """A folder of one's own pictures with captions, laid out as Hugging Face's ImageFolder wants it."""
 
+import csv
 import json
 import os
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from ddpm_core.support import guards
 from ddpm_core.support.files import DataUnavailable
 from ddpm_core.support.pixels import from_bytes, read_square
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+ENDINGS = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff")
+METADATA = ("metadata.jsonl", "metadata.csv")
 EXAMPLE = '{"file_name": "cat.png", "text": "a cat"}'
 
 
@@ -52,11 +54,12 @@ def load_captioned_folder(folder: Path | str, size: int, progress: bool = True) 
     """The pictures of folder, cut square around their centre and resized to size x size, with their captions.
 
     Where folder has a metadata.jsonl, it decides: one JSON object per line, such as {"file_name": "sub/cat.png",
-    "text": "a cat"} ("caption" works for "text"). Otherwise the captions of sub/cat.png are the lines of sub/cat.txt.
-    Several captions make several samples. The order is that of metadata.jsonl, or of the names.
+    "text": "a cat"} ("caption" works for "text"); or a metadata.csv with columns of these names. Otherwise the captions
+    of sub/cat.png are the lines of sub/cat.txt. Several captions make several samples. The order is that of the
+    metadata, or of the names.
 
     Pictures are read as by support.pixels.read_square. A file that cannot be used is skipped with the reason. Raises
-    ValueError for a size below 1 or a wrong line in metadata.jsonl, and DataUnavailable where no picture is left.
+    ValueError for a size below 1 or a wrong line in the metadata, and DataUnavailable where no picture is left.
     """
     from tqdm import tqdm
 
@@ -69,10 +72,10 @@ def load_captioned_folder(folder: Path | str, size: int, progress: bool = True) 
     # Without .DS_Store, ._cat.png and whatever else is hidden.
     names = sorted(path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts))
     found = [name for name in names if name.lower().endswith(ENDINGS)]
-    if (root / "metadata.jsonl").is_file():
-        samples = _captions_in_metadata(root)
+    if metadata := next((name for name in METADATA if (root / name).is_file()), None):
+        samples = _captions_in_metadata(root, metadata)
         listed = {name for name, _ in samples}
-        skipped = {name: "not in metadata.jsonl" for name in found if name not in listed}
+        skipped = {name: f"not in {metadata}" for name in found if name not in listed}
     else:
         samples, skipped = _captions_beside(root, found, names)
     if not samples and not skipped:
@@ -106,26 +109,33 @@ def _leads_outside(root: Path, name: str) -> bool:
     return os.path.isabs(name) or not Path(os.path.realpath(root / name)).is_relative_to(root)
 
 
-def _captions_in_metadata(root: Path) -> list[tuple[str, str]]:
-    """(file, caption) for each line of metadata.jsonl. Raises ValueError with the number of a wrong line."""
+def _captions_in_metadata(root: Path, metadata: str) -> list[tuple[str, str]]:
+    """(file, caption) for each line of the metadata. Raises ValueError with the number of a wrong line."""
     samples = []
-    lines = (root / "metadata.jsonl").read_bytes().splitlines()  # bytes: a str would also end lines inside captions
-    for number, line in enumerate(lines, start=1):
+    lines = (root / metadata).read_bytes().splitlines(keepends=True)  # a str would also end lines inside captions
+    if metadata.endswith(".csv"):
+        reader = csv.DictReader(line.decode("utf-8-sig", errors="surrogateescape") for line in lines)
+        entries = ((reader.line_num, {name: text for name, text in row.items() if text is not None}) for row in reader)
+    else:
+        entries = ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
+    for number, entry in entries:
         try:
-            if line.strip():
-                samples.append(_read_line(root, line))
+            samples.append(_checked(root, _parsed(entry) if isinstance(entry, bytes) else entry))
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{root / 'metadata.jsonl'}, line {number}: {error}") from error
+            raise ValueError(f"{root / metadata}, line {number}: {error}") from error
     return samples
 
 
-def _read_line(root: Path, line: bytes) -> tuple[str, str]:
-    """(file, caption) of one line. Raises ValueError or TypeError with what is wrong."""
+def _parsed(line: bytes) -> object:
     try:
-        entry = json.loads(line.decode("utf-8-sig"))
+        return json.loads(line.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         detail = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
         raise ValueError(f"this is not JSON in UTF-8 ({detail})") from error
+
+
+def _checked(root: Path, entry: object) -> tuple[str, str]:
+    """(file, caption) of one line. Raises ValueError or TypeError with what is wrong."""
     if not isinstance(entry, dict):
         raise ValueError(f"this must be an object such as {EXAMPLE}; got {guards.describe(entry)}")
     if "caption" in entry:  # as many other folders call it
@@ -145,7 +155,9 @@ def _read_line(root: Path, line: bytes) -> tuple[str, str]:
 def _captions_beside(root: Path, found: list[str], names: list[str]) -> tuple[list[tuple[str, str]], dict[str, str]]:
     """(picture, caption) for each line of each picture's text file, and the pictures that have none."""
     texts = {os.path.splitext(name)[0]: name for name in names if name.lower().endswith(".txt")}
-    samples, skipped = [], {}
+    samples = []
+    with_caption = [name for name in names if os.path.splitext(name)[0] in texts and name not in texts.values()]
+    skipped = {name: "no picture that can be read here" for name in with_caption if name not in found}
     for name in found:
         text = texts.get(os.path.splitext(name)[0])
         if text is None:

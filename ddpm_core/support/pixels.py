@@ -74,12 +74,13 @@ def read_square(file: Path | BinaryIO, size: int) -> Tensor:
     Transparency becomes white, grey becomes RGB, a camera turned sideways is respected, an animation is its first
     frame. Raises ValueError where it is none of FORMATS or unclear, and from damaged files nearly anything.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps, UnidentifiedImageError, features
 
+    formats = FORMATS + (("AVIF",) if features.check("avif") else ())  # which older versions of Pillow cannot read
     try:
-        opened = Image.open(file, formats=FORMATS)
+        opened = Image.open(file, formats=formats)
     except UnidentifiedImageError as error:
-        raise ValueError(f"not one of {', '.join(FORMATS)}") from error  # PIL's own message repeats the path
+        raise ValueError(f"not one of {', '.join(formats)}") from error  # PIL's own message repeats the path
     with opened:
         picture = ImageOps.exif_transpose(opened)
     if picture.mode.startswith("I;16"):  # PIL's convert would clip 16 bits of grey at 255

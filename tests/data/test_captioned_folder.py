@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import PIL.features
 import PIL.Image
 import pytest
 import torch
@@ -206,6 +207,39 @@ def test_the_order_is_that_of_the_names_whatever_the_disk_says(tmp_path, monkeyp
     backwards = load(tmp_path)
     assert forwards.files == forwards.captions == ["B.png", "a.png", "b.png", "c.png", "sub/a.png"]
     assert backwards.files == backwards.captions == forwards.files
+
+
+def test_pictures_of_a_phone_are_read_or_named(tmp_path):
+    write(tmp_path, "a.jpg", flat(RED))
+    (tmp_path / "b.jfif").write_bytes((tmp_path / "a.jpg").read_bytes())
+    (tmp_path / "c.HEIC").write_bytes(b"....ftypheic")
+    names = ["a.jpg", "b.jfif"]
+    if PIL.features.check("avif"):
+        write(tmp_path, "d.avif", flat(RED))
+        names.append("d.avif")
+    for name in "bc":
+        (tmp_path / f"{name}.txt").write_text("a phone")
+    data = load(tmp_path)
+    assert data.files == names
+    assert list(data.skipped) == ["c.HEIC"] and "no picture that can be read" in data.skipped["c.HEIC"]
+
+
+@pytest.mark.parametrize("key", ["text", "caption"])
+def test_metadata_may_be_a_table(key, tmp_path):
+    for name in ("a.png", "b.png", "unlisted.png"):
+        write(tmp_path, name, flat(RED), caption=None)
+    (tmp_path / "metadata.csv").write_text(
+        f'file_name,{key}\nb.png,"red, and ""round"""\na.png,红\n', encoding="utf-8-sig"
+    )
+    data = load(tmp_path)
+    assert data.files == ["b.png", "a.png"] and data.captions == ['red, and "round"', "红"]
+    assert data.skipped == {"unlisted.png": "not in metadata.csv"}
+    (tmp_path / "metadata.csv").write_text("file_name,text\na.png,red\n../b.png,red\n")
+    with pytest.raises(ValueError, match=r"metadata\.csv, line 3: .*must be relative"):
+        load(tmp_path)
+    (tmp_path / "metadata.csv").write_text("name,text\na.png,red\n")
+    with pytest.raises(ValueError, match=r"metadata\.csv, line 2: .*file_name.* is missing"):
+        load(tmp_path)
 
 
 def test_hidden_files_and_other_kinds_of_files_are_ignored(tmp_path):
