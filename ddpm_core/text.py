@@ -15,18 +15,31 @@ from ddpm_core.support.registry import register
 
 PADDING, START = 0, 1  # ids of the two tokens that are not words
 CHINESE = r"\u3400-\u9fff"
-WORD = rf"[^\W_{CHINESE}]+"
+# Vowels of Hindi, say, which Unicode calls marks.
+MARKS = "".join(letter for letter in map(chr, range(0x300, 0xFB1F)) if unicodedata.category(letter)[0] == "M")
+WORD = rf"(?:[^\W_{CHINESE}][{MARKS}]*)+"
 TOKEN = re.compile(rf"[{CHINESE}]|{WORD}(?:['’]{WORD})*")
+ACCENTS = re.compile(rf"(?<=[a-z0-9])[{MARKS}]+")
 
 
 def split_words(caption: str) -> list[str]:
     """'A red piñata, 红色的七' -> ['a', 'red', 'pinata', '红', '色', '的', '七'].
 
-    Case, accents and punctuation do not count.
+    Case, accents of Latin letters and punctuation do not count.
     """
+    return TOKEN.findall(_letters(caption))
+
+
+def _letters(caption: str) -> str:
     guards.text("a caption", caption)
-    letters = unicodedata.normalize("NFKD", caption.lower())  # an accent becomes a character of its own
-    return TOKEN.findall("".join(letter for letter in letters if not unicodedata.combining(letter)))
+    separate = unicodedata.normalize("NFKD", caption.lower())  # an accent becomes a character of its own
+    return unicodedata.normalize("NFC", ACCENTS.sub("", separate))
+
+
+def _lost_characters(caption: str) -> list[str]:
+    """What of a caption is in no word, and no space or punctuation either: emoji and signs."""
+    between = TOKEN.sub(" ", _letters(caption))
+    return [sign for sign in between if unicodedata.category(sign)[0] in "SNL"]
 
 
 @register
@@ -69,8 +82,11 @@ class Tokenizer:
         return rows
 
     def unknown_words(self, caption: str) -> list[str]:
-        """The words of caption that were in no training caption, in their order, each once."""
-        return list(dict.fromkeys(word for word in split_words(caption) if word not in self.ids))
+        """What of caption was in no training caption, each once: words in their order, then signs such as emoji."""
+        return list(
+            dict.fromkeys(word for word in split_words(caption) if word not in self.ids)
+            | dict.fromkeys(_lost_characters(caption))
+        )
 
 
 @register

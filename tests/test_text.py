@@ -27,6 +27,10 @@ def encoder(tokenizer) -> TextEncoder:
         ("Piñata, CAFÉ, ñandú", ["pinata", "cafe", "nandu"]),
         ("ｒｅｄ ７", ["red", "7"]),
         ("a_b", ["a", "b"]),
+        ("हिन्दी में", ["हिन्दी", "में"]),  # vowels and joiners are marks
+        ("ががか がか", ["ががか", "がか"]),  # voicing is one, too, however it is typed
+        ("Ёж ёж еж", ["ёж", "ёж", "еж"]),
+        ("7️⃣ ❤️", ["7"]),
         ("", []),
         ("?!…", []),
     ],
@@ -53,6 +57,13 @@ def test_a_tokenizer_is_its_words_and_its_length(tokenizer):
 
 def test_the_empty_caption_is_a_row_of_its_own(tokenizer):
     assert tokenizer([""])[0].tolist() == [START, 0, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "caption, lost", [("🍎 red seven", ["🍎"]), ("🍎🍎", ["🍎"]), ("red + ❤️", ["+", "❤"]), ("a, (red) - seven…", [])]
+)
+def test_signs_that_are_no_words_are_named(tokenizer, caption, lost):
+    assert tokenizer.unknown_words(caption) == lost
 
 
 def test_unknown_words_are_named_once_and_left_out(tokenizer):

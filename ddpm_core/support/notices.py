@@ -25,7 +25,7 @@ def collect_notices() -> Iterator[list[str]]:
 
 def notice_on_words(prompt: str, words: Sequence[str], unknown: Sequence[str]) -> str | None:
     """One sentence on the unknown ones of a prompt's words, or None where there are none."""
-    if not words:
+    if not words and not unknown:
         return "an empty prompt sets no condition: the picture can be of anything"
     if not unknown:
         return None
