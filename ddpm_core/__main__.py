@@ -29,10 +29,12 @@ NO_MEMORY = (
     "or for fewer --channels or --timesteps"
 )
 DATA_HELP = (
-    f"{' | '.join(DATA_SETS.values())}, or tar files: a folder of them, or a pattern in quotes, such as 'shards/*.tar'."
+    f"{' | '.join(DATA_SETS.values())}, or pictures with captions: a folder of them, or tar files, as a folder or as a "
+    "pattern in quotes, such as 'shards/*.tar'."
 )
 PRECISION_HELP = "What the network computes in.  [default: half on a GPU, bfloat16 where it can; float32 on a CPU]"
 COMPILE_HELP = "torch.compile, which takes a minute first: join small operations, or replay whole calls (on a GPU)."
+SNR_HELP = "Timesteps with a signal-to-noise ratio above it weigh less."
 STEPS_HELP = f"Steps of sampling.  [default: the schedule's length; with prompts {STEPS_WITH_PROMPTS}]"
 
 
@@ -86,7 +88,8 @@ def main() -> None:
 @setting("--learning-rate", type=float, help="The peak, after a warm-up.")
 @setting("--timesteps", "num_timesteps", type=click.IntRange(1, 1_000_000), help="Of the noise schedule.")
 @click.option("--channels", help="Width of each level, such as 32,32.  [default: by picture size]")
-@setting("--picture-size", type=click.IntRange(1), help="Of pictures from tar files.")
+@setting("--picture-size", type=click.IntRange(1), help="Of pictures with captions.")
+@setting("--min-snr-gamma", type=float, help=SNR_HELP, default="{:g} with captions, else all weigh alike")
 @setting("--workers", "num_workers", type=click.IntRange(0), help="Processes that read tar files.")
 @click.option("--precision", type=click.Choice(list(PRECISIONS)), help=PRECISION_HELP)
 @click.option("--compile", type=click.Choice(["fuse", "graphs"]), help=COMPILE_HELP)
@@ -103,6 +106,7 @@ def train(checkpoint, too_many, preset, num_iterations, resume, save_every, keep
 
     \b
     python -m ddpm_core train digits.safetensors
+    python -m ddpm_core train mine.safetensors --data photos             your own pictures, each with a text file
     python -m ddpm_core train mine.safetensors --data "shards/*.tar"     pictures with captions, as img2dataset writes
     torchrun --nproc-per-node 2 -m ddpm_core train digits.safetensors    two processes, each with half of every batch
     """

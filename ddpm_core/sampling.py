@@ -49,8 +49,12 @@ def reverse_process(
     """Yields what step makes of x_T, (B, ...) floats from a standard Gaussian, again and again; the last one is x_0.
 
     step:      (schedule, x_0_hat, x_t, t) -> the picture one step earlier: the rule by which samplers differ
-    num_steps: how many of the schedule's timesteps to visit, evenly spaced (None: all of them)
-    clip_x_0:  keep the estimated clean picture in [-1, 1]; say False for data that are not pictures
+    num_steps: how many of the schedule's timesteps to visit, evenly spaced (None: all of them). Fewer are faster, and
+               with eq. 7's variance they also narrow what is drawn: of a Gaussian of deviation 0.5, 50 of 200 cosine
+               steps leave 0.47 and 5 leave 0.33; with the variance beta 0.51 and 0.50, with DDIM 0.48 and 0.36
+    clip_x_0:  keep the estimated clean picture in [-1, 1]; say False for data that are not pictures, with a schedule
+               such as linear_betas. cosine_betas ends at 0.999: there x_t is divided by nearly 0, and nothing but
+               clipping keeps the errors of a network small
 
     Raises TypeError and ValueError, at the call, where an argument does not fit, such as a num_steps longer than the
     schedule; and on the way where eps_model returns another shape.

@@ -57,7 +57,8 @@ def generate(
     shape:           (C, H, W) of the pictures that the model was trained on
     guidance_scale:  0 ignores the prompts, 1 follows them as learnt, more exaggerates them
     negative_prompt: what the pictures should keep away from, where guidance_scale is above 1
-    num_steps:       how many of the schedule's timesteps to visit (None: 50, or all where there are fewer)
+    num_steps:       how many of the schedule's timesteps to visit (None: 50, or all where there are fewer); fewer
+                     draw with less variety, see reverse_process
 
     The same seed and the same number of prompts give the same noise. What of the prompts the model cannot use is named
     in a PromptWarning and sampled all the same. Raises ValueError where a prompt is too long, TypeError for a model
@@ -66,6 +67,7 @@ def generate(
     guards.instance("model", model, TextToImage)
     guards.instance("schedule", schedule, NoiseSchedule)
     guards.prompts(prompts, shape, guidance_scale)
+    guards.seed(seed)
     notice_on = partial(prompt_notice, model.tokenizer)
     negative_prompt = warn_of_prompts(notice_on, prompts, negative_prompt, guidance_scale)
     device = next(model.parameters()).device

@@ -76,6 +76,8 @@ def train(
 
     Raises OutOfMemory where a batch is too large for the device.
     """
+    guards.instance("state", state, TrainingState, "TrainingState(model)")
+    guards.instance("schedule", schedule, NoiseSchedule, "NoiseSchedule(betas)")
     guards.whole_number("batch_size", batch_size)
     guards.training_data(pictures, cond, null_cond)
     network, generator = network or state.model, state.generator

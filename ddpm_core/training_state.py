@@ -21,6 +21,8 @@ class TrainingState:
     """
 
     def __init__(self, model: nn.Module, seed: int = 0):
+        guards.instance("model", model, nn.Module, "a UNet")
+        guards.seed(seed)
         self.model = model
         self.ema_model = copy.deepcopy(model).eval().requires_grad_(False)
         self.optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0, fused=True)

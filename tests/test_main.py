@@ -35,6 +35,7 @@ from ddpm_core.scale import draw as drawing
 from ddpm_core.scale import run as runs
 from ddpm_core.scale import settings as jobs
 from ddpm_core.scale.recipes import PRESETS, Preset, data_checksum
+from ddpm_core.support.pixels import write_pictures
 
 TINY = ["--iterations", "5", "--timesteps", "10", "--batch-size", "4", "--channels", "8"]
 
@@ -232,8 +233,8 @@ NEW = ["train", "new.safetensors", *TINY]
         ([*NEW, "--channels", "8,8,8,8,8"], ["8x8", "4 times"]),
         ([*NEW, "--channels", "8000000"], ["not enough memory", "--batch-size"]),
         ([*NEW, "--seed", 2**70], ["--seed"]),
-        ([*NEW, "--workers", 2], ["--picture-size and --workers are for tar files"]),
-        ([*NEW, "--picture-size", 16], ["--picture-size and --workers are for tar files"]),
+        ([*NEW, "--workers", 2], ["--workers is for tar files"]),
+        ([*NEW, "--picture-size", 16], ["--picture-size is for pictures with captions"]),
         ([*NEW, "--speed", 9], ["--speed"]),
         ([*NEW, "--compile", "graphs"], ["--compile graphs is for GPUs"]),
         (["train"], ["--preset"]),
@@ -250,7 +251,7 @@ def test_a_training_that_cannot_be_is_one_sentence_and_leaves_no_file_behind(com
 
 
 NUMBERS = {
-    "train": ["iterations", "batch-size", "learning-rate", "timesteps", "picture-size", "save-every"],
+    "train": ["iterations", "batch-size", "learning-rate", "timesteps", "picture-size", "min-snr-gamma", "save-every"],
     "sample": ["count", "num-steps", "guidance-scale"],
 }
 
@@ -365,6 +366,35 @@ def test_captioned_pictures_from_tar_files_are_learnt_and_drawn(shards, interrup
     assert "2 pictures" in succeed("sample", "whole.safetensors", "grinning face", "red apple", "--num-steps", 3)
 
 
+def test_a_folder_of_pictures_with_captions_is_learnt_and_drawn(interrupt):
+    emoji = EmojiDataset(["en"])
+    folder = Path("photos")
+    folder.mkdir()
+    for i in range(12):
+        write_pictures(emoji.pictures[i : i + 1], folder / f"{i:02}.png")
+        (folder / f"{i:02}.txt").write_text(emoji.captions["en"][i])
+    (folder / "phone.heic").write_bytes(b"")
+    (folder / "phone.txt").write_text("a phone")
+    command = ["--data", "photos", "--picture-size", 8, "--iterations", 6, "--batch-size", 4, "--channels", "8"]
+    output = succeed("train", "whole.safetensors", *command)
+    assert "photos: 12 pictures with 12 captions; 1 skipped: phone.heic" in output
+    interrupt(3)
+    succeed("train", "parts.safetensors", *command)
+    succeed("train", "parts.safetensors", "--resume")
+    assert content("parts.safetensors")["losses"] == content("whole.safetensors")["losses"]
+    assert "2 pictures" in succeed("sample", "whole.safetensors", emoji.captions["en"][3], "apple", "--num-steps", 3)
+    (folder / "03.txt").write_text("something else")
+    assert "the data are not those" in fail("train", "parts.safetensors", "--resume", "--iterations", 9)
+
+
+def test_captions_are_learnt_with_the_weighting_that_the_course_recommends(shards, checkpoint):
+    succeed("train", "weighted.safetensors", *shards)
+    succeed("train", "alike.safetensors", *shards, "--min-snr-gamma", 1e9)
+    assert load_checkpoint("weighted.safetensors").notes["min_snr_gamma"] == 1
+    assert content("weighted.safetensors")["losses"][0] < 0.9 * content("alike.safetensors")["losses"][0]
+    assert "min_snr_gamma" not in load_checkpoint(checkpoint).notes
+
+
 def test_tar_files_that_are_others_than_before_are_refused(shards):
     succeed("train", "new.safetensors", *shards)
     Path("shards/00003.tar").rename("shards/00004.tar")
@@ -378,7 +408,7 @@ def test_tar_files_that_are_others_than_before_are_refused(shards):
     [
         (["--data", "shards/x*.tar"], "no shard matches x*.tar in shards"),
         (["--data", "shards/{00000..00009}.tar"], "there is no shard shards/00004.tar"),
-        (["--data", "empty"], "the folder empty has no shards"),
+        (["--data", "empty"], "empty has no pictures; they end in"),
         (["--data", "empty.tar"], "empty.tar has no captions, or is not a tar file"),
         (["--data", "shards/00000.tar", "shards/00001.tar"], "in quotes: --data 'shards/*.tar'"),
     ],

@@ -60,6 +60,15 @@ def test_the_best_predictor_of_a_gaussian_gives_that_gaussian_back(make_betas):
     assert x_0.std().item() == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(2 * number))
 
 
+@pytest.mark.parametrize("num_steps, deviation", [(5, 0.33), (50, 0.47), (200, 0.49)])
+def test_few_steps_narrow_what_is_drawn_as_much_as_the_docstring_says(num_steps, deviation):
+    schedule = NoiseSchedule(cosine_betas(200))
+    eps_model = GaussianPredictor(schedule.alpha_bars, mean=0.0, deviation=0.5)
+    generator = torch.Generator().manual_seed(0)
+    *_, x_0 = sample(eps_model, schedule, noise(20_000, 1), num_steps, clip_x_0=False, generator=generator)
+    assert x_0.std().item() == pytest.approx(deviation, abs=0.01)
+
+
 @pytest.mark.parametrize("num_steps", [None, 1, 7])
 def test_a_predictor_that_knows_the_picture_leads_to_it(schedule, num_steps):
     picture = noise(2, 1, 4, 4, seed=1).clamp(-1, 1)

@@ -275,6 +275,20 @@ def stream(*batches):
     return lambda start: iter(batches)
 
 
+def test_a_model_or_betas_in_the_wrong_place_are_named(new_run, digits, schedule):
+    with pytest.raises(TypeError, match=r"state must be a TrainingState, such as TrainingState\(model\); got UNet"):
+        next(train(UNet(1, (8,)), schedule, digits, 5))
+    with pytest.raises(
+        TypeError, match=r"schedule must be a NoiseSchedule, such as NoiseSchedule\(betas\); got float32"
+    ):
+        next(train(new_run(), schedule.betas, digits, 5))
+    for seed in (None, "0", 0.5, True):
+        with pytest.raises(ValueError, match="seed must be a whole number; got"):
+            TrainingState(UNet(1, (8,)), seed)
+    with pytest.raises(TypeError, match="model must be a Module, such as a UNet; got"):
+        TrainingState("unet")
+
+
 @pytest.mark.parametrize(
     "change, words",
     [

@@ -123,6 +123,8 @@ class Run:
         self.began_at, self.began = self.state.iteration, time.perf_counter()
         self.saved_at = self.began_at if saved and not damage else -1
         ranks.same_everywhere(self.began_at, device)
+        if job.report:
+            say(job.report)
         if damage:
             say(damage)
             if ranks.rank() == 0 and checkpoint.exists():  # out of the way, or it would push a sound one out

@@ -5,7 +5,7 @@ Settings are a dict by name, without those that nobody gave. They are kept in th
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from inspect import signature
 from pathlib import Path
@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ddpm_core.checkpoint import Checkpoint
-from ddpm_core.data import DATA_SETS, DataUnavailable, PictureTextShards, load_pictures
+from ddpm_core.data import DATA_SETS, DataUnavailable, PictureTextShards, load_captioned_folder, load_pictures
+from ddpm_core.data.shard_files import TARS
 from ddpm_core.scale.ranks import num_ranks, rank, share_of
 from ddpm_core.scale.recipes import PRESETS, Preset, data_checksum
 from ddpm_core.schedule import NoiseSchedule, cosine_betas
@@ -31,13 +32,14 @@ DEFAULTS = dict(
     batch_size=OF_TRAIN["batch_size"].default,
     learning_rate=OF_TRAIN["learning_rate"].default,
     num_timesteps=200,
+    min_snr_gamma=1.0,  # where there are captions: what a picture shows is decided where noise is strong
     picture_size=32,
     num_workers=0,
     guidance_scale=signature(generate).parameters["guidance_scale"].default,
     seed=0,
 )
 OF_THE_MACHINE = ("seed", "precision", "compile")  # what a preset leaves open
-WORDS_AT_MOST = 63  # of a caption from tar files; some on the web have thousands
+WORDS_AT_MOST = 63  # of a caption; some on the web have thousands
 
 
 @dataclass
@@ -52,10 +54,11 @@ class Job:
     data: Tensor | Callable[[int], Batches] | None = None  # as train takes it; a function brings this process's share
     recipe: Preset | None = None
     skipped: Counter = field(default_factory=Counter)  # samples of the data that were no use
+    report: str = ""  # what was found in a folder of pictures
 
 
 def job_of(settings: dict, preset: str | None, saved: Checkpoint | None) -> Job:
-    """The run that was asked for: by a recipe, on a data set by name, or on pictures with captions in tar files.
+    """The run that was asked for: by a recipe, on a data set by name, or on pictures with captions.
 
     saved: the run that goes on, with the network in it; settings must not contradict it (ValueError)
     """
@@ -63,6 +66,9 @@ def job_of(settings: dict, preset: str | None, saved: Checkpoint | None) -> Job:
         return _by_recipe(settings, preset, saved)
     defaults = {name: DEFAULTS[name] for name in ("data", "batch_size", "learning_rate")}
     notes = defaults | _agreed(settings, saved)
+    is_named = notes["data"] in DATA_SETS.values()
+    if not is_named and saved is None:
+        notes.setdefault("min_snr_gamma", DEFAULTS["min_snr_gamma"])
     betas = saved.schedule.betas if saved else cosine_betas(settings.get("num_timesteps", DEFAULTS["num_timesteps"]))
     job = Job(
         model=saved and saved.model,
@@ -71,22 +77,26 @@ def job_of(settings: dict, preset: str | None, saved: Checkpoint | None) -> Job:
             batch_size=notes["batch_size"],
             learning_rate=notes["learning_rate"],
             warmup_iterations=OF_TRAIN["warmup_iterations"].default,
+            min_snr_gamma=notes.get("min_snr_gamma"),
         ),
         num_iterations=notes.get("num_iterations", DEFAULTS["num_iterations"]),
         notes=notes,
     )
-    if notes["data"] in DATA_SETS.values():
-        if settings.get("num_workers") or "picture_size" in settings:
-            raise ValueError(
-                "--picture_size and --num_workers are for tar files; a data set has its own size, in memory"
-            )
+    if is_named and "picture_size" in settings:
+        raise ValueError("--picture_size is for pictures with captions; a data set has its own size")
+    is_tar = not is_named and _are_tar_files(notes["data"])
+    if settings.get("num_workers") and not is_tar:
+        raise ValueError("--num_workers is for tar files; other data are in memory")
+    if is_named:
         _use_pictures(job, settings.get("channels"))
-    elif _are_tar_files(notes["data"]):
+    elif is_tar:
         _use_tar_files(job, settings.get("channels"))
+    elif Path(notes["data"]).expanduser().is_dir():
+        _use_folder(job, settings.get("channels"))
     else:
         raise ValueError(
-            f"there is no data set called {notes['data']!r}, and no folder: it can be "
-            f"{', '.join(DATA_SETS.values())}, or tar files, such as 'shards/*.tar'"
+            f"there is no data set called {notes['data']!r}, and no folder: it can be {', '.join(DATA_SETS.values())}, "
+            "a folder of pictures with captions, or tar files, such as 'shards/*.tar'"
         )
     return job
 
@@ -126,6 +136,18 @@ def _use_pictures(job: Job, channels: str | None) -> None:
     job.model = job.model or UNet(pictures.shape[1], _widths(channels, pictures.shape[2]))
 
 
+def _use_folder(job: Job, channels: str | None) -> None:
+    size = job.notes.get("picture_size", [3, DEFAULTS["picture_size"]])[1]
+    data = load_captioned_folder(job.notes["data"], size, progress=rank() == 0)
+    job.notes |= dict(picture_size=[3, size, size], guidance_scale=DEFAULTS["guidance_scale"])
+    _check_same_data(job.notes, "data_checksum", data_checksum(data.pictures, data.captions))
+    torch.manual_seed(job.notes["seed"])
+    job.model = job.model or captioned_model(data.captions, _widths(channels, size), job.notes["data"])
+    tokens = _tokens_of(data.captions, job.model.tokenizer)
+    job.options |= dict(cond=tokens, null_cond=job.model.null_cond)
+    job.data, job.report = to_bytes(data.pictures), f"{job.notes['data']}: {data}."
+
+
 def _use_tar_files(job: Job, channels: str | None) -> None:
     size = job.notes.get("picture_size", [3, DEFAULTS["picture_size"]])[1]
     workers, guidance_scale = job.notes.get("num_workers", DEFAULTS["num_workers"]), DEFAULTS["guidance_scale"]
@@ -137,16 +159,19 @@ def _use_tar_files(job: Job, channels: str | None) -> None:
     names = "\n".join(Path(shard).name for shard in shards.shards)
     _check_same_data(job.notes, "shards", hashlib.sha256(names.encode()).hexdigest())
     torch.manual_seed(seed)
-    job.model = job.model or captioned_model(shards, _widths(channels, size))
+    job.model = job.model or captioned_model(shards.captions(), _widths(channels, size), job.notes["data"])
     job.options["null_cond"], job.skipped = job.model.null_cond, shards.skipped
 
     def data(start: int) -> Batches:
-        tokenizer = job.model.tokenizer
         for pictures, captions in shards.batches(start):
-            as_much_as_it_reads = [" ".join(split_words(text)[: tokenizer.max_length - 1]) for text in captions]
-            yield pictures, tokenizer(as_much_as_it_reads)
+            yield pictures, _tokens_of(captions, job.model.tokenizer)
 
     job.data = data
+
+
+def _tokens_of(captions: Sequence[str], tokenizer: Tokenizer) -> Tensor:
+    """As much of each caption as the model reads."""
+    return tokenizer([" ".join(split_words(caption)[: tokenizer.max_length - 1]) for caption in captions])
 
 
 def _agreed(settings: dict, saved: Checkpoint | None) -> dict:
@@ -191,21 +216,23 @@ def _check_same_data(notes: dict, name: str, checksum: str) -> None:
 
 
 def _are_tar_files(data: str) -> bool:
-    return ".tar" in data or data.endswith(".tgz") or any(c in data for c in "*?[{") or Path(data).expanduser().is_dir()
+    folder = Path(data).expanduser()
+    if folder.is_dir():
+        return any(file.name.endswith(TARS) for file in folder.iterdir())
+    return ".tar" in data or data.endswith(".tgz") or any(sign in data for sign in "*?[{")
 
 
-def captioned_model(shards: PictureTextShards, channels: tuple[int, ...]) -> TextToImage:
-    """A network for the pictures and the words of shards. Raises DataUnavailable where no caption has a word."""
+def captioned_model(captions: Iterable[str], channels: tuple[int, ...], source: str) -> TextToImage:
+    """A network for colour pictures with these captions. Raises DataUnavailable where no caption has a word."""
     words: set[str] = set()
     longest = 0
-    for caption in shards.captions():  # which may be more than memory holds; their different words are not
+    for caption in captions:  # which may be more than memory holds; their different words are not
         split = split_words(caption)
         words.update(split)
         longest = max(longest, len(split))
     if not words:
         raise DataUnavailable(
-            f"{shards.pattern} has no captions, or is not a tar file: beside each picture, 01.jpg, there must be a "
-            "01.txt"
+            f"{source} has no captions, or is not a tar file: beside each picture, 01.jpg, there must be a 01.txt"
         )
     tokenizer = Tokenizer(sorted(words), 1 + min(longest, WORDS_AT_MOST))
     unet = UNet(3, channels, context_dim=64, cross_attention_levels=(len(channels) - 1,))

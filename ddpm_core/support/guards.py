@@ -38,6 +38,11 @@ def whole_number(name: str, value: object, least: int = 1, most: int | None = No
         raise ValueError(f"{name} must be a whole number{limits}{why}; got {describe(value)}")
 
 
+def seed(seed: object) -> None:
+    if not is_whole(seed):
+        raise ValueError(f"seed must be a whole number; got {describe(seed)}")
+
+
 def number(
     name: str, value: object, least: float = -math.inf, most: float = math.inf, above: float = -math.inf
 ) -> None:
