@@ -10,7 +10,7 @@ import click
 from ddpm_core.checkpoint import shipped_checkpoint
 from ddpm_core.course.profile import choose_profile
 from ddpm_core.data import DATA_SETS, DataUnavailable
-from ddpm_core.scale.draw import PICTURES, STEPS_WITH_PROMPTS, draw
+from ddpm_core.scale.draw import PICTURES, draw
 from ddpm_core.scale.ranks import RankLost
 from ddpm_core.scale.recipes import PRESETS
 from ddpm_core.scale.run import train_run
@@ -20,6 +20,7 @@ from ddpm_core.support.files import make_folder
 from ddpm_core.support.memory import OutOfMemory, is_lack_of_memory
 from ddpm_core.support.pixels import write_pictures
 from ddpm_core.support.tensor_file import CheckpointError
+from ddpm_core.text_to_image import NUM_STEPS
 from ddpm_core.training_state import TrainingDiverged
 
 EXPECTED = (ValueError, TypeError, OSError, ImportError)
@@ -35,7 +36,7 @@ DATA_HELP = (
 PRECISION_HELP = "What the network computes in.  [default: half on a GPU, bfloat16 where it can; float32 on a CPU]"
 COMPILE_HELP = "torch.compile, which takes a minute first: join small operations, or replay whole calls (on a GPU)."
 SNR_HELP = "Timesteps with a signal-to-noise ratio above it weigh less."
-STEPS_HELP = f"Steps of sampling.  [default: the schedule's length; with prompts {STEPS_WITH_PROMPTS}]"
+STEPS_HELP = f"Steps of sampling.  [default: the schedule's length; with prompts {NUM_STEPS}]"
 
 
 def as_typed(sentence: str, command: click.Command) -> str:

@@ -24,7 +24,7 @@ class TimeEmbedding(nn.Module):
         )
 
     def sinusoids(self, t: Tensor) -> Tensor:
-        """(B,) -> (B, num_sinusoids): half sines, half cosines, of wavelengths from 2 pi to nearly 20,000 pi."""
+        """(B,) -> (B, num_sinusoids): half sines, half cosines, wavelengths 2 pi to 2 pi * 10,000^(1 - 1 / half)."""
         half = self.num_sinusoids // 2
         frequencies = torch.exp(-math.log(10_000) * torch.arange(half, device=t.device) / half)
         angles = t[:, None] * frequencies
@@ -94,7 +94,7 @@ class CrossAttentionBlock(nn.Module):
         return x + as_picture(self.to_out(join_heads(h)), x.shape)
 
     def queries_keys_values(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Pixels ask (B, heads, H*W, C/heads), tokens answer (B, heads, L, C/heads) twice."""
+        """Queries of the pixels, (B, heads, H*W, C/heads); keys and values of the tokens, (B, heads, L, C/heads)."""
         q = split_heads(self.to_q(as_sequence(self.norm(x))), self.num_heads)
         k, v = split_heads(self.to_kv(context), 2 * self.num_heads).chunk(2, dim=1)
         return q, k, v

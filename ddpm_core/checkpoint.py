@@ -15,7 +15,7 @@ from torch import nn
 from ddpm_core.schedule import NoiseSchedule
 from ddpm_core.support import guards
 from ddpm_core.support.files import shipped_file
-from ddpm_core.support.registry import REGISTERED, build, description, difference
+from ddpm_core.support.registry import build, description, difference, is_registered
 from ddpm_core.support.tensor_file import CheckpointError, flat, nested, read_tensors, write_tensors
 from ddpm_core.training_state import TrainingState
 
@@ -41,7 +41,7 @@ def save_checkpoint(
     with_training: bool = False,
     before_replacing: Callable[[], None] = lambda: None,
 ) -> None:
-    """Writes state.ema_model and the schedule; with_training adds all that going on with the training needs.
+    """Writes state.ema_model and the schedule; with_training also stores what going on with the training needs.
 
     notes:            anything that json can hold (command, time, score)
     before_replacing: called when the new file is complete and the one at path still there
@@ -49,7 +49,7 @@ def save_checkpoint(
     The file appears whole or not at all. Raises TypeError where the model is none of the course's networks.
     """
     model, saved = state.ema_model, state.state_dict()
-    if type(model).__name__ not in REGISTERED:
+    if not is_registered(model):
         raise TypeError(f"only a network of ddpm_core can be saved, such as a UNet; got {type(model).__name__}")
     if with_training:
         saved |= dict(optimizer=saved["optimizer"]["state"], losses=torch.tensor(saved["losses"], dtype=torch.float64))
@@ -82,7 +82,10 @@ def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> Che
 
 
 def resume_training(state: TrainingState, checkpoint: Checkpoint) -> None:
-    """Moves a fresh state to where the saved run was. Raises CheckpointError where the model is another one."""
+    """Moves a fresh state to where the saved run was.
+
+    Raises CheckpointError where the file holds no training, or that of another network or another kind of device.
+    """
     guards.instance("checkpoint", checkpoint, Checkpoint, "load_checkpoint(path)")
     if checkpoint.training is None:
         raise CheckpointError("this checkpoint holds a model to sample from, without its training; it cannot go on")
@@ -103,8 +106,7 @@ def shipped_checkpoint(name: str) -> Path:
 
     Raises ValueError for another name, and FileNotFoundError where the file is missing.
     """
-    if name not in SHIPPED:
-        raise ValueError(f"the course comes with the checkpoints {' and '.join(SHIPPED)}; got {name!r}")
+    guards.one_of("name", name, SHIPPED)
     return shipped_file(f"{name}.safetensors")
 
 

@@ -37,7 +37,7 @@ def min_snr_weights(schedule: NoiseSchedule, t: Tensor, gamma: float) -> Tensor:
     """Weights (B,) of the squared errors at t, (B,): min(1, gamma / signal-to-noise ratio).
 
     So more of the learning goes to what is in the picture, which is decided where noise is strong, and less to its
-    last grain (Hang et al. 2023, section 3.4).
+    finest details (Hang et al. 2023, section 3.4).
     """
     guards.number("min_snr_gamma", gamma, above=0)
     alpha_bar = schedule.alpha_bars[t]
@@ -53,7 +53,7 @@ def loss_by_timestep(
     num_points: int = 10,
     seed: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Mean squared error of the predicted noise at num_points evenly spread steps: (steps, losses), both (n,).
+    """Mean squared error of the predicted noise at num_points evenly spaced timesteps: (steps, losses), both (n,).
 
     pictures: (N, C, H, W) in [-1, 1], on the network's device. The same seed gives every network the same noise.
     """

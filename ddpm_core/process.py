@@ -32,7 +32,7 @@ def posterior(schedule: NoiseSchedule, x_0: Tensor, x_t: Tensor, t: Tensor) -> t
     guards.floats(x_0=x_0, x_t=x_t)
     alpha_bar = schedule.at(schedule.alpha_bars, t, x_t)
     alpha_bar_prev = schedule.at(schedule.alpha_bars_prev, t, x_t)
-    # Both from the same two numbers, so that rounding cannot keep the weights from adding up: at t = 0 mean is x_0.
+    # Computed from these two, not looked up, so that at t = 0 the weight of x_0 is exactly 1.
     alpha = alpha_bar / alpha_bar_prev
     beta = 1 - alpha
     mean = alpha_bar_prev.sqrt() * beta / (1 - alpha_bar) * x_0

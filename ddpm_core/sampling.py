@@ -46,9 +46,10 @@ def reverse_process(
     num_steps: int | None = None,
     clip_x_0: bool = True,
 ) -> Iterator[Tensor]:
-    """Yields what step makes of x_T, (B, ...) floats from a standard Gaussian, again and again; the last one is x_0.
+    """Yields x_t after each step back from x_T, (B, ...) floats from a standard Gaussian; the last one is x_0.
 
-    step:      (schedule, x_0_hat, x_t, t) -> the picture one step earlier: the rule by which samplers differ
+    step:      (schedule, x_0_hat, x_t, t) -> the picture one step earlier, the rule by which samplers differ. schedule
+               is that of the visited timesteps, and t, (B,), counts in it
     num_steps: how many of the schedule's timesteps to visit, evenly spaced (None: all of them). Fewer are faster, and
                with eq. 7's variance they also narrow what is drawn: of a Gaussian of deviation 0.5, 50 of 200 cosine
                steps leave 0.47 and 5 leave 0.33; with the variance beta 0.51 and 0.50, with DDIM 0.48 and 0.36

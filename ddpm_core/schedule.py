@@ -68,7 +68,7 @@ class NoiseSchedule:
     def trusting(self) -> "NoiseSchedule":
         """The same schedule for a loop that makes every t itself: at() does not check whether it is in range.
 
-        To look at a value on a GPU is to wait until the GPU has caught up.
+        To check values on a GPU is to wait for it. A t out of range is then not named: on a GPU it ends the program.
         """
         return self._with(_checks_t=False)
 

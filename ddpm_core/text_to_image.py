@@ -15,6 +15,8 @@ from ddpm_core.support.registry import register
 from ddpm_core.text import TextEncoder, Tokenizer, padding_mask, split_words
 from ddpm_core.unet import UNet
 
+NUM_STEPS = 50  # of sampling from prompts, where nobody says how many
+
 
 @register
 class TextToImage(nn.Module):
@@ -29,7 +31,7 @@ class TextToImage(nn.Module):
 
     def __init__(self, unet: UNet, text_encoder: TextEncoder, tokenizer: Tokenizer):
         super().__init__()
-        guards.reading(unet.config, text_encoder.config, tokenizer.config)
+        guards.reading(unet.config, text_encoder.config, (len(tokenizer), tokenizer.max_length))
         self.unet, self.text_encoder, self.tokenizer = unet, text_encoder, tokenizer
 
     @property
@@ -60,9 +62,9 @@ def generate(
     num_steps:       how many of the schedule's timesteps to visit (None: 50, or all where there are fewer); fewer
                      draw with less variety, see reverse_process
 
-    The same seed and the same number of prompts give the same noise. What of the prompts the model cannot use is named
-    in a PromptWarning and sampled all the same. Raises ValueError where a prompt is too long, TypeError for a model
-    that reads no text.
+    The same seed and the same number of prompts give the same noise. Words that the model cannot use are named in a
+    PromptWarning; the pictures are drawn all the same. Raises ValueError where a prompt is too long, and TypeError for
+    a model that reads no text.
     """
     guards.instance("model", model, TextToImage)
     guards.instance("schedule", schedule, NoiseSchedule)
@@ -74,7 +76,7 @@ def generate(
     cond, null_cond = model.tokenizer(prompts).to(device), model.tokenizer([negative_prompt])[0].to(device)
     generator = torch.Generator(device).manual_seed(seed)
     x_T = torch.randn(len(prompts), *shape, generator=generator, device=device)
-    num_steps = min(50, len(schedule)) if num_steps is None else num_steps
+    num_steps = min(NUM_STEPS, len(schedule)) if num_steps is None else num_steps
     return sample(guided(model, cond, null_cond, guidance_scale), schedule, x_T, num_steps, generator=generator)
 
 

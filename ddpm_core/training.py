@@ -19,7 +19,7 @@ Batches = Iterator[tuple[Tensor, Tensor | None]]  # pictures (B, C, H, W) and th
 
 def fit(
     state: TrainingState,
-    batch_loss: Callable[[tuple], Tensor],  # what a batch costs, a scalar: the subject, which the loop need not know
+    batch_loss: Callable[[tuple], Tensor],  # the loss of one batch, a scalar: it decides what is taught
     batches: Iterator[tuple],
     num_iterations: int,
     learning_rate: float = 3e-3,  # the peak, reached after the warm-up; it falls to 0 at the end
@@ -27,18 +27,18 @@ def fit(
     max_grad_norm: float = 1.0,  # longer gradients are scaled down to this length
     ema_decay: float = 0.99,  # share of the average that each iteration keeps
 ) -> Iterator[TrainingState]:
-    """Yields state after every iteration, until it has done num_iterations.
+    """Yields state after every iteration, until state.iteration is num_iterations. It begins with the first next().
 
     state.model is trained in place, so leaving the loop at any moment (break, Ctrl-C) loses nothing, and another call
     with the same state goes on. Raises TrainingDiverged where the loss becomes NaN or infinite; state is then back at
     its last good weights. Raises ValueError where a number does not fit, or the batches come to an end.
     """
     guards.fitting(num_iterations, learning_rate, warmup_iterations, max_grad_norm, ema_decay)
-    parameters = list(state.model.parameters())
+    batches, parameters = guards.endless(batches), list(state.model.parameters())
     state.model.train()
     with LastGood(state, learning_rate) as last_good:
         while state.iteration < num_iterations:
-            loss = batch_loss(guards.next_batch(batches))
+            loss = batch_loss(next(batches))
             last_good.check(loss)
             state.optimizer.zero_grad()
             state.backward(loss)
@@ -64,22 +64,22 @@ def train(
     ema_decay: float = 0.99,
     min_snr_gamma: float | None = None,  # see diffusion_loss
     cond: Tensor | None = None,  # (N, ...): each picture's condition, for a model(x_t, t, cond)
-    null_cond: Tensor | None = None,  # (...): the condition that says nothing
+    null_cond: Tensor | None = None,  # (...): what stands for no condition
     drop_probability: float = 0.1,  # share of conditions replaced by null_cond
-    network: Callable[..., Tensor] | None = None,  # called instead of state.model: the same weights, shared out, say
+    network: Callable[..., Tensor] | None = None,  # called in place of state.model, with the same weights
 ) -> Iterator[TrainingState]:
-    """Teaches state.model to predict noise (DDPM algorithm 1): fit with the diffusion loss, and its errors.
+    """Teaches state.model to predict noise (DDPM algorithm 1). It calls fit, and raises what fit raises; and OutOfMemory
+    where a batch is too large for the device.
 
     pictures: (N, C, H, W) floats in [-1, 1], or uint8, which takes a quarter of the memory; every iteration draws
               batch_size of them at random. Or, for more pictures than memory holds, a function that returns an
               endless iterator of batches (pictures, cond), from the batch of a given number on
-
-    Raises OutOfMemory where a batch is too large for the device.
     """
     guards.instance("state", state, TrainingState, "TrainingState(model)")
     guards.instance("schedule", schedule, NoiseSchedule, "NoiseSchedule(betas)")
-    guards.whole_number("batch_size", batch_size)
-    guards.training_data(pictures, cond, null_cond)
+    numbers = (num_iterations, learning_rate, warmup_iterations, max_grad_norm, ema_decay)
+    guards.fitting(*numbers)
+    guards.training_data(pictures, cond, null_cond, batch_size)
     network, generator = network or state.model, state.generator
     schedule = schedule.to(state.device).trusting()  # every t is made by diffusion_loss
     null_cond = None if null_cond is None else null_cond.to(state.device)
@@ -89,14 +89,13 @@ def train(
         eps_model = network
         if batch_cond is not None:
             batch_cond = drop_condition(batch_cond, null_cond, drop_probability, generator)
-            eps_model = guided(network, batch_cond, null_cond, guidance_scale=1)
+            eps_model = guided(network, batch_cond, null_cond, guidance_scale=1)  # 1: the condition as it is
         return diffusion_loss(eps_model, schedule, x_0, generator, min_snr_gamma)
 
     if isinstance(pictures, Tensor):
         batches = draw_batches(pictures, cond, batch_size, generator)
     else:
         batches = stream_batches(pictures(state.iteration), batch_size, null_cond, state.device)
-    numbers = (num_iterations, learning_rate, warmup_iterations, max_grad_norm, ema_decay)
     with explain_out_of_memory(batch_size):
         yield from fit(state, batch_loss, batches, *numbers)
 
@@ -112,10 +111,10 @@ def draw_batches(pictures: Tensor, cond: Tensor | None, batch_size: int, generat
 
 
 def stream_batches(batches: Batches, batch_size: int, null_cond: Tensor | None, device: torch.device) -> Batches:
-    """Batches that somebody else drew, on the device. Raises ValueError where one does not fit."""
+    """Batches that somebody else drew, on the device. Raises ValueError or TypeError where one does not fit."""
     for x_0, cond in batches:
         guards.batch(x_0, cond, batch_size, null_cond)
-        yield x_0.to(device), None if cond is None else cond.to(device)
+        yield x_0.to(device, non_blocking=True), None if cond is None else cond.to(device, non_blocking=True)
 
 
 def learning_rate_at(iteration: int, num_iterations: int, peak: float, warmup_iterations: int) -> float:

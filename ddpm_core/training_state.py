@@ -1,4 +1,4 @@
-"""A training run so far: what the next iteration depends on, and the way back from a loss that is no number."""
+"""A training run so far: what the next iteration depends on, and the way back from a loss that is NaN or infinite."""
 
 import copy
 import math
@@ -10,7 +10,7 @@ from ddpm_core.support import guards
 
 
 class TrainingState:
-    """A training run so far: train() moves it on, and stopping at any moment loses nothing.
+    """A training run so far: fit and train move it on, and stopping at any moment loses nothing.
 
     model:     the network that learns, trained in place
     ema_model: a slow average of model's weights over the last iterations; sample with this one
@@ -104,7 +104,7 @@ class LastGood:
         return self
 
     def check(self, loss: Tensor) -> None:
-        """Raises TrainingDiverged where the next loss is no number; now and then, saves the moment before it."""
+        """Raises TrainingDiverged where the loss is NaN or infinite; every 50 iterations, saves the state before it."""
         if self.state.iteration % self.check_every == 0 and not math.isfinite(loss.item()):
             raise self._go_back(loss.item())
         if self.state.iteration % 50 == 0:  # these weights have just given a finite loss

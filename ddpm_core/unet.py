@@ -28,8 +28,8 @@ class UNet(nn.Module):
     cross_attention_levels: levels that look at the context; the middle always does, where there is one
     patch_size:             side of the squares of pixels that the network takes for one position: 2 makes it nearly
                             four times as fast, for pictures whose finest detail matters less
-    input_skip:             x_t itself is added to the output. In heavy noise x_t is nearly all noise, and what is left
-                            to predict, a faint picture, is not lost in the error of passing x_t on: for larger pictures
+    input_skip:             x_t itself is added to the output. In heavy noise x_t is nearly all noise, so the network
+                            only has to predict a small difference; useful for larger pictures
 
     forward: x_t (B, in_channels, H, W) floats, t long (B,) -> (B, in_channels, H, W). With a context_dim also
     context (B, L, context_dim) and padding, bool (B, L), True where no token stands (a row has at least one token).
@@ -69,7 +69,7 @@ class UNet(nn.Module):
         self.middle = Level(channels[-1], channels[-1], D, num_blocks=1, attention=True, context_dim=context_dim)
         last = zero_init(nn.Conv2d(channels[0], patch_channels, 3, padding=1))
         self.head = nn.Sequential(group_norm(channels[0]), nn.SiLU(), last)
-        # The channels of a pixel side by side in memory: convolutions are faster so, and attention needs them so.
+        # The channels of a pixel side by side in memory makes convolutions faster, and attention needs this layout.
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x_t: Tensor, t: Tensor, context: Tensor | None = None, padding: Tensor | None = None) -> Tensor:

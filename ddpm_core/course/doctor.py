@@ -104,7 +104,7 @@ def course_code() -> str:
 
 
 def training_rate() -> float:
-    """Pictures a second that this machine trains on, with notebook 04's network on 8x8 digits (1-2 s on a CPU)."""
+    """Pictures per second that this machine trains on, with notebook 04's network on 8x8 digits (1-2 s on a CPU)."""
     torch.manual_seed(0)
     batch_size, ticks = 128, []
     for state in _train(2 * torch.rand(1000, 1, 8, 8) - 1, 15, batch_size):
@@ -169,7 +169,7 @@ def _notebooks() -> Iterator[Finding]:
         yield Finding("notebooks", "not found", "run this from a clone of the course")
         return
     rate = training_rate()
-    yield Finding("training speed", f"{rate:,.0f} digits a second")
+    yield Finding("training speed", f"{rate:,.0f} digits per second")
     for path in paths:
         measured = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("course")
         if measured and measured["profile"] != choose_profile().name:

@@ -14,9 +14,8 @@ from ddpm_core.scale.settings import DEFAULTS
 from ddpm_core.scale.speed import autocast, speed_up
 from ddpm_core.support.notices import collect_notices
 from ddpm_core.support.tensor_file import CheckpointError
-from ddpm_core.text_to_image import TextToImage, generate
+from ddpm_core.text_to_image import NUM_STEPS, TextToImage, generate
 
-STEPS_WITH_PROMPTS = 50
 PICTURES = 16  # where no prompt says how many
 
 
@@ -30,10 +29,10 @@ def draw(
     negative_prompt: str,
     num_steps: int | None,
     seed: int,
-    precision: str | None,  # None: float32 in which a GPU may round factors
+    precision: str | None,  # None: float32, with TF32 on a GPU
     compile: str | None,
 ) -> Tensor:
-    """The pictures that a checkpoint's model draws, (B, C, H, W). None stands for what the command line's help says."""
+    """The pictures that a checkpoint's model draws, (B, C, H, W). None: the command line's default."""
     loaded = load_checkpoint(path, device)
     model, schedule, notes = loaded.model, loaded.schedule, loaded.notes
     if "picture_size" not in notes:
@@ -42,7 +41,7 @@ def draw(
     speed_up(model, precision, compile, say)
     if isinstance(model, TextToImage):
         prompts = [prompt for prompt in prompts for _ in range(count or 1)] or [""] * (count or PICTURES)
-        num_steps = min(STEPS_WITH_PROMPTS, len(schedule)) if num_steps is None else num_steps
+        num_steps = min(NUM_STEPS, len(schedule)) if num_steps is None else num_steps
         if guidance_scale is None:
             guidance_scale = notes.get("guidance_scale", DEFAULTS["guidance_scale"])
         with collect_notices() as notices:

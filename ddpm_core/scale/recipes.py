@@ -37,6 +37,11 @@ class Preset:
         unet = UNet(pictures.shape[1], context_dim=self.text_dim, **self.unet)
         return TextToImage(unet, TextEncoder(len(tokenizer), tokenizer.max_length, self.text_dim), tokenizer)
 
+    def made(self, model: object) -> bool:
+        """Whether a network is one of this recipe's, of whatever vocabulary."""
+        config = model.unet.config if isinstance(model, TextToImage) else {}
+        return config | self.unet | dict(context_dim=self.text_dim) == config
+
     def train_options(self, model: TextToImage, captions: list[str]) -> dict:
         """What train takes beside the state, the schedule, the pictures and the number of iterations."""
         return self.options | dict(cond=model.tokenizer(captions), null_cond=model.null_cond)

@@ -61,7 +61,9 @@ class RunFiles:
 
         Returns the iteration of that one, or -1.
         """
-        self.tensorboard = None
+        if self.tensorboard:
+            self.tensorboard.close()
+            self.tensorboard = None
         if self.older and self.older[0].exists():
             os.replace(self.older[0], self.checkpoint)
             losses = load_checkpoint(self.checkpoint).training["losses"]
@@ -94,7 +96,7 @@ class RunFiles:
             return
         if self.older[0].exists() and self.older[0].samefile(self.checkpoint):
             return  # a process that was killed has done this, and no more
-        # A second name for the checkpoint, which so is never missing; a copy where the file system has no such thing.
+        # A hard link, so that the checkpoint is never missing; a copy where the file system has no hard links.
         second = unfinished_name(self.checkpoint)
         try:
             try:
@@ -172,7 +174,7 @@ def only_training(checkpoint: Path) -> Iterator[None]:
 
 
 class stop_between_iterations:
-    """Lets Ctrl-C, and the signal by which clusters end a job, wait for the end of an iteration; twice, it is at once.
+    """Lets Ctrl-C, and the signal by which clusters end a job, wait for the end of an iteration; a second one does not.
 
     Only there is a run at a point from which it goes on as if it had never stopped.
     """

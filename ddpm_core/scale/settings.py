@@ -115,6 +115,8 @@ def _by_recipe(settings: dict, preset: str | None, saved: Checkpoint | None) -> 
     _check_same_data(notes, "data_checksum", data_checksum(pictures, captions))
     notes |= dict(preset=name, guidance_scale=recipe.guidance_scale, picture_size=list(pictures.shape[1:]))
     torch.manual_seed(notes["seed"])
+    if saved and not recipe.made(saved.model):
+        raise ValueError(f"this checkpoint holds another network than --preset {name} makes now: begin anew")
     model = saved.model if saved else recipe.new_model(pictures, captions)
     return Job(
         model=model,

@@ -80,10 +80,12 @@ def new_state(model: nn.Module, precision: str, seed: int = 0) -> TrainingState:
 
 
 def speed_up(network: nn.Module, precision: str | None, compile: str | None, say: Callable[[str], None]) -> None:
-    """Lets a GPU round factors, unless the precision is "float32", and torch.compile join small operations ("fuse") or
-    replay whole calls on a GPU ("graphs").
+    """Allows TF32 on a GPU unless precision is "float32", and compiles the network: "fuse" joins small operations,
+    "graphs" replays whole calls on a GPU. Both hold for the whole process.
 
-    It compiles in the first calls, which takes a minute. What it cannot compile runs as it is, and say is told why.
+    It compiles in the first calls, which takes a minute. Where the forward pass cannot be compiled the network runs as
+    it is, and say is told why; where the backward pass cannot, training ends with torch's error. Raises ValueError for
+    "graphs" on a CPU.
     """
     on_gpu = next(network.parameters()).is_cuda
     if on_gpu:
@@ -104,7 +106,8 @@ def speed_up(network: nn.Module, precision: str | None, compile: str | None, say
             say(NOT_COMPILED.format(failures[0]))
         return False
 
-    torch_logs.filters = [one_sentence]
+    others = [one for one in torch_logs.filters if getattr(one, "__name__", "") != one_sentence.__name__]
+    torch_logs.filters = [*others, one_sentence]
     try:
         network.compile(dynamic=False, mode="reduce-overhead" if compile == "graphs" else None)
     except RuntimeError as error:  # torch has no compiler for this operating system or this Python

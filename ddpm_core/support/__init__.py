@@ -1,1 +1,1 @@
-"""What every part uses and nothing of diffusion: guards and their words, files, pixels."""
+"""What every part uses: guards and their words, files, pixels. No algorithm of diffusion is here."""

@@ -1,7 +1,7 @@
 """What is refused, and in which words. Each rule stands here once; elsewhere it is one line that calls it.
 
-A function here returns where its arguments are as its name says, and else raises ValueError, or TypeError where a value
-is of another kind. The message names the argument, what is accepted and what was given.
+A guard returns nothing where its arguments fit, and raises ValueError or TypeError where they do not. The message names
+the argument, what is accepted and what was given.
 """
 
 import math
@@ -102,8 +102,8 @@ def floats(**two: object) -> None:
         raise ValueError(f"{name_a} and {name_b} must have one shape; got {tuple(a.shape)} and {tuple(b.shape)}")
 
 
-def pictures(pictures: object, name: str = "pictures", bytes_too: bool = False) -> None:
-    """A float tensor (N, C, H, W) with values in [-1, 1]; bytes_too allows uint8."""
+def pictures(pictures: object, name: str = "pictures", bytes_too: bool = False, look: bool = True) -> None:
+    """A float tensor (N, C, H, W) with values in [-1, 1]; bytes_too allows uint8, look=False any values."""
     if not isinstance(pictures, Tensor) or pictures.ndim != 4 or len(pictures) == 0:
         raise ValueError(f"{name} must be a tensor of pictures, (N, C, H, W); got {describe(pictures)}")
     if bytes_too and pictures.dtype == torch.uint8:
@@ -112,7 +112,7 @@ def pictures(pictures: object, name: str = "pictures", bytes_too: bool = False) 
         raise TypeError(
             f"{name} must be floats in [-1, 1]; got {describe(pictures)}. For values 0..255: {name}.float() / 127.5 - 1"
         )
-    low, high = pictures.min().item(), pictures.max().item()
+    low, high = (pictures.min().item(), pictures.max().item()) if look else (-1, 1)
     if not (low >= -1 and high <= 1):  # written so that NaN fails too
         hint = f" For values 0..255: {name} / 127.5 - 1" if low >= 0 and high > 2 else ""
         raise ValueError(f"{name} must lie in [-1, 1]; these go from {low:.4g} to {high:.4g}.{hint}")
@@ -251,17 +251,17 @@ def tokens(tokens: object) -> None:
         raise ValueError(f"tokens must be long, (B, L), as a Tokenizer returns them; got {describe(tokens)}")
 
 
-def reading(unet: dict, encoder: dict, tokenizer: dict) -> None:
-    """The configs of a U-Net, a text encoder and a tokenizer that were made for each other."""
+def reading(unet: dict, encoder: dict, tokenizer: tuple[int, int]) -> None:
+    """The configs of a U-Net and a text encoder, and a tokenizer's length and max_length, made for each other."""
     if unet["context_dim"] != encoder["dim"]:
         raise ValueError(
             f"the U-Net reads a context_dim of {unet['context_dim']}, but the text encoder writes {encoder['dim']}"
         )
     sizes = encoder["vocabulary_size"], encoder["max_length"]
-    theirs = len(tokenizer["words"]) + 2, tokenizer["max_length"]  # padding and start are no words
-    if sizes != theirs:
+    if sizes != tokenizer:
         raise ValueError(
-            f"the text encoder was made for a vocabulary_size and max_length of {sizes}, but the tokenizer has {theirs}"
+            f"the text encoder was made for a vocabulary_size and max_length of {sizes}, but the tokenizer has "
+            f"{tokenizer}"
         )
 
 
@@ -288,8 +288,9 @@ def fitting(
     number("ema_decay", ema_decay, least=0, most=1)
 
 
-def training_data(data: object, cond: Tensor | None, null_cond: Tensor | None) -> None:
+def training_data(data: object, cond: Tensor | None, null_cond: Tensor | None, batch_size: object) -> None:
     """Pictures, each with its condition where there are any, or a function that brings both; warns of [0, 1]."""
+    whole_number("batch_size", batch_size)
     if callable(data) and not isinstance(data, Tensor):
         if cond is not None:
             raise ValueError("cond goes with a tensor of pictures; a function brings the conditions with its batches")
@@ -310,13 +311,12 @@ def batch(x_0: Tensor, cond: Tensor | None, batch_size: int, null_cond: Tensor |
         raise ValueError(f"batches must hold {batch_size} pictures, which is batch_size; got {len(x_0)}")
     if (cond is None) != (null_cond is None):
         raise ValueError("batches with conditions need a null_cond, and batches without conditions none")
-    if x_0.device.type == "cpu":
-        pictures(x_0)
+    pictures(x_0, look=x_0.device.type == "cpu")
 
 
-def next_batch(batches: Iterator[tuple]) -> tuple:
-    for batch in batches:
-        return batch
+def endless(batches: Iterable) -> Iterator:
+    """The same batches, with an error where they come to an end."""
+    yield from batches
     raise ValueError("the batches came to an end; the iterator must be endless")
 
 

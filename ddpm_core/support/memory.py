@@ -11,7 +11,7 @@ class OutOfMemory(RuntimeError):
 
 
 def is_lack_of_memory(error: RuntimeError) -> bool:
-    """A GPU has an exception of its own for it; a CPU, and libraries on a GPU, general ones with these words."""
+    """Torch has an exception for a GPU; on a CPU, and from libraries on a GPU, a RuntimeError has these words."""
     words = ("can't allocate memory", "out of memory", "alloc_failed")
     return isinstance(error, torch.OutOfMemoryError) or any(word in str(error).lower() for word in words)
 

@@ -1,4 +1,4 @@
-"""What a user should know of a prompt, in words, and how it is shown. Nothing here is about diffusion."""
+"""What a user should know of a prompt, in words, and how it is shown."""
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +24,7 @@ def collect_notices() -> Iterator[list[str]]:
 
 
 def notice_on_words(prompt: str, words: Sequence[str], unknown: Sequence[str]) -> str | None:
-    """One sentence on the unknown ones of a prompt's words, or None where there are none."""
+    """One sentence that names the unknown words of a prompt, or None where there are none."""
     if not words and not unknown:
         return "an empty prompt sets no condition: the picture can be of anything"
     if not unknown:

@@ -11,10 +11,10 @@ REGISTERED: dict[str, type] = {}
 
 
 def register(cls: Class) -> Class:
-    """Class decorator: an instance's .config is what it was made with, and build(name, config) makes its like again.
+    """Class decorator: an instance's .config is what it was made with, and build(name, config) makes another like it.
 
-    An argument that is a registered thing itself is kept as {"name": ..., "config": ...}, lists become tuples, and
-    NumPy's integers Python's, so that json can hold a config.
+    An argument that is registered itself is kept as {"name": ..., "config": ...}. Lists become tuples, and NumPy's
+    integers become Python's, so that json can hold a config.
     """
     init, signature = cls.__init__, inspect.signature(cls.__init__)
 
@@ -35,13 +35,17 @@ def build(name: str, config: dict) -> object:
     return REGISTERED[name](**{argument: _made(value) for argument, value in config.items()})
 
 
+def is_registered(thing: object) -> bool:
+    return REGISTERED.get(type(thing).__name__) is type(thing)  # somebody else's class may have the same name
+
+
 def description(thing: object) -> dict:
     """What build takes."""
     return dict(name=type(thing).__name__, config=thing.config)
 
 
 def difference(a: dict, b: dict) -> tuple[dict, dict]:
-    """What is not the same in two configs, of each; of lists of words, the words that only one of them has."""
+    """The entries in which two configs differ, as each has them; of lists of words, those that the other lacks."""
     ours, theirs = {}, {}
     for name in {**a, **b}:
         x, y = a.get(name), b.get(name)
@@ -56,7 +60,7 @@ def difference(a: dict, b: dict) -> tuple[dict, dict]:
 
 
 def _plain(value: object) -> object:
-    if type(value).__name__ in REGISTERED:
+    if is_registered(value):
         return description(value)
     if isinstance(value, list | tuple):
         return tuple(map(_plain, value))

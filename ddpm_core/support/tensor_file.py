@@ -1,4 +1,4 @@
-"""Files of tensors with a description: whole or not there at all, told from damaged ones, and never run as code."""
+"""Files of tensors with a description, written whole or not at all. Damage is noticed, and loading runs no code."""
 
 import hashlib
 import json
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ddpm_core.support.atomic import atomic_write
 
+OURS = "ddpm_core "  # how the names of the course's formats start
 PICKLES = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # how they start
 
 
@@ -53,6 +54,10 @@ def read_tensors(path: Path, formats: tuple[str, ...]) -> tuple[dict[str, Tensor
                 "refused; this course saves safetensors files, with save_checkpoint"
             ) from error
         raise CheckpointError(f"{path} is truncated, damaged or not a safetensors file ({error})") from error
+    if metadata.get("format", "").startswith(OURS) and metadata["format"] not in formats:
+        raise CheckpointError(
+            f"{path} has a format of another version of the course, {metadata['format'][len(OURS) :]}"
+        )
     if metadata.get("format") not in formats:
         raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of this course")
     if metadata.pop("sha256", None) != checksum(tensors, metadata):

@@ -166,7 +166,7 @@ def test_the_times_of_the_notebooks_are_scaled_by_the_speed_of_this_machine(mach
     write_notebook(machine, "02_train", seconds=300, images_per_second=1000)
     write_notebook(machine, "03_unmeasured")
     found = findings()
-    assert found["training speed"].found == "500 digits a second"
+    assert found["training speed"].found == "500 digits per second"
     assert found["02_train"].found == "about 10.0 minutes on this machine"  # half as fast: twice the 5 minutes
     assert found["01_start"].found == "about 0.2 minutes on this machine"  # starting a kernel alone takes 15 s
     assert "03_unmeasured" not in found

@@ -285,11 +285,11 @@ def test_texts_that_do_not_fit_are_refused():
     for tokens in (torch.zeros(2, 3), torch.zeros(3, dtype=torch.long), [[1, 2]]):
         with refused(ValueError, "tokens must be long, (B, L)"):
             guards.tokens(tokens)
-    encoder, tokenizer = dict(dim=16, vocabulary_size=5, max_length=6), dict(words=["a", "b", "c"], max_length=6)
+    encoder = dict(dim=16, vocabulary_size=5, max_length=6)
     with refused(ValueError, "context_dim of 8", "writes 16"):
-        guards.reading(dict(context_dim=8), encoder, tokenizer)
+        guards.reading(dict(context_dim=8), encoder, (5, 6))
     with refused(ValueError, "(5, 6)", "(4, 6)"):
-        guards.reading(dict(context_dim=16), encoder, tokenizer | dict(words=["a", "b"]))
+        guards.reading(dict(context_dim=16), encoder, (4, 6))
 
 
 @pytest.mark.parametrize(
@@ -335,12 +335,12 @@ def test_a_number_that_no_run_is_made_with_is_named(name, value):
 @pytest.mark.filterwarnings("ignore:no value of pictures")
 def test_conditions_come_with_the_data(data, cond, null_cond, words):
     with refused(ValueError, "cond", *words):
-        guards.training_data(data, cond, null_cond)
+        guards.training_data(data, cond, null_cond, 4)
 
 
 def test_pictures_between_0_and_1_are_warned_of():
     with pytest.warns(UserWarning, match="no value of pictures is below 0"):
-        guards.training_data(PICTURES, None, None)
+        guards.training_data(PICTURES, None, None, 4)
 
 
 @pytest.mark.parametrize(
@@ -358,7 +358,7 @@ def test_a_batch_that_somebody_else_drew_is_looked_at(x_0, cond, null_cond, word
 
 
 def test_batches_have_no_end():
-    batches = iter([(1,)])
-    assert guards.next_batch(batches) == (1,)
+    batches = guards.endless([1, 2])
+    assert [next(batches), next(batches)] == [1, 2]
     with refused(ValueError, "batches came to an end", "endless"):
-        guards.next_batch(batches)
+        next(batches)

@@ -75,7 +75,7 @@ _numbers = torch.tensor([[1.0, 0.5, 0.9, 0.5, 0.1], [-0.3, 1.2, 0.98, 0.9, 0.02]
 
 REVERSE_STEP = Exercise(
     answer=my_reverse_step,
-    general="sample",
+    general="ddpm_step",
     hint="Take a share of the predicted noise away, then undo the shrinking of this one step: see naive_sample.",
     sketch="share = beta / (...) ** 0.5\nreturn (x_t - share * ...) / ... ** 0.5",
     examine=Compare(

@@ -194,7 +194,7 @@ def _clipped_step(schedule, x_t, t, eps_hat, z):
 
 DDPM_STEP = Exercise(
     answer=my_ddpm_step,
-    general="sample",
+    general="ddpm_step",
     hint="predict_x_0, then posterior, then its mean plus a deviation times z.",
     sketch="x_0_hat = predict_x_0(...)\nmean, variance = posterior(...)\nreturn mean + ... * z",
     examine=Compare(
