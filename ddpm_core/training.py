@@ -68,8 +68,7 @@ def train(
     drop_probability: float = 0.1,  # share of conditions replaced by null_cond
     network: Callable[..., Tensor] | None = None,  # called in place of state.model, with the same weights
 ) -> Iterator[TrainingState]:
-    """Teaches state.model to predict noise (DDPM algorithm 1). It calls fit, and raises what fit raises; and OutOfMemory
-    where a batch is too large for the device.
+    """Teaches state.model to predict noise, with fit (DDPM algorithm 1). Raises what fit raises, and OutOfMemory.
 
     pictures: (N, C, H, W) floats in [-1, 1], or uint8, which takes a quarter of the memory; every iteration draws
               batch_size of them at random. Or, for more pictures than memory holds, a function that returns an
