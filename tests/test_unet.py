@@ -3,22 +3,10 @@ from itertools import pairwise
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from test_blocks import randn, randomised, text
+from torch import Tensor
 
 from ddpm_core import AttentionBlock, CrossAttentionBlock, UNet
-
-
-def randn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def randomised(module: nn.Module) -> nn.Module:
-    """The same module with nothing at zero, as after some training."""
-    generator = torch.Generator().manual_seed(0)
-    for parameter in module.parameters():
-        nn.init.normal_(parameter, std=0.2, generator=generator)
-    return module
-
 
 STEPS = torch.tensor([0, 999])
 
@@ -32,12 +20,6 @@ CONFIGS = [
     dict(channels=(8,), attention_levels=(0,), patch_size=4),
 ]
 every_config = pytest.mark.parametrize("config", CONFIGS, ids=str)
-
-
-def text(batch_size: int, context_dim: int = 12, seed: int = 1) -> tuple[Tensor, Tensor]:
-    """A context of up to 5 tokens, 3 of them for the first picture, 4 for the second, ...; and its padding."""
-    lengths = torch.arange(3, 3 + batch_size)
-    return randn(batch_size, 5, context_dim, seed=seed), torch.arange(5) >= lengths[:, None]
 
 
 def predict(unet: UNet, x_t: Tensor, t: Tensor) -> Tensor:
