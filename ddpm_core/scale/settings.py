@@ -139,9 +139,8 @@ def _use_pictures(job: Job, channels: str | None) -> None:
 
 
 def _use_folder(job: Job, channels: str | None) -> None:
-    size = job.notes.get("picture_size", [3, DEFAULTS["picture_size"]])[1]
+    size = _noted_size(job.notes)
     data = load_captioned_folder(job.notes["data"], size, progress=rank() == 0)
-    job.notes |= dict(picture_size=[3, size, size], guidance_scale=DEFAULTS["guidance_scale"])
     _check_same_data(job.notes, "data_checksum", data_checksum(data.pictures, data.captions))
     torch.manual_seed(job.notes["seed"])
     job.model = job.model or captioned_model(data.captions, _widths(channels, size), job.notes["data"])
@@ -151,11 +150,8 @@ def _use_folder(job: Job, channels: str | None) -> None:
 
 
 def _use_tar_files(job: Job, channels: str | None) -> None:
-    size = job.notes.get("picture_size", [3, DEFAULTS["picture_size"]])[1]
-    workers, guidance_scale = job.notes.get("num_workers", DEFAULTS["num_workers"]), DEFAULTS["guidance_scale"]
-    job.notes |= dict(
-        picture_size=[3, size, size], processes=num_ranks(), num_workers=workers, guidance_scale=guidance_scale
-    )
+    size, workers = _noted_size(job.notes), job.notes.get("num_workers", DEFAULTS["num_workers"])
+    job.notes |= dict(processes=num_ranks(), num_workers=workers)
     share, seed = share_of(job.notes["batch_size"]), job.notes["seed"]
     shards = PictureTextShards(job.notes["data"], size, share, seed, rank(), num_ranks(), num_workers=workers)
     names = "\n".join(Path(shard).name for shard in shards.shards)
@@ -169,6 +165,13 @@ def _use_tar_files(job: Job, channels: str | None) -> None:
             yield pictures, _tokens_of(captions, job.model.tokenizer)
 
     job.data = data
+
+
+def _noted_size(notes: dict) -> int:
+    """The side of pictures with captions, noted with the guidance that they are drawn with."""
+    size = notes.get("picture_size", [3, DEFAULTS["picture_size"]])[1]
+    notes |= dict(picture_size=[3, size, size], guidance_scale=DEFAULTS["guidance_scale"])
+    return size
 
 
 def _tokens_of(captions: Sequence[str], tokenizer: Tokenizer) -> Tensor:
