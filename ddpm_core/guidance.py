@@ -41,6 +41,7 @@ def guided(
     Both halves go through the model as one batch; where guidance_scale is 0 or 1 only one of them is needed.
     Raises ValueError where guidance_scale is below 0 or the conditions do not fit together.
     """
+    guards.predicts_noise(model)
     guards.number("guidance_scale", guidance_scale, least=0)
     null_cond = null_cond.expand_as(cond) if null_cond.shape == cond.shape[1:] else null_cond
     guards.shape("null_cond", null_cond, cond.shape, "cond's")

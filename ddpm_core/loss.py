@@ -23,6 +23,7 @@ def diffusion_loss(
     x_0:           (B, ...) clean data. Each one gets a random timestep and random noise, drawn on x_0's device
     min_snr_gamma: None weighs all timesteps alike; a number, as min_snr_weights does
     """
+    guards.eps_model(eps_model)
     t = torch.randint(len(schedule), (len(x_0),), generator=generator, device=x_0.device)
     eps = torch.randn(x_0.shape, generator=generator, device=x_0.device, dtype=x_0.dtype)
     eps_hat = eps_model(add_noise(schedule, x_0, t, eps), t)
@@ -57,6 +58,7 @@ def loss_by_timestep(
 
     pictures: (N, C, H, W) in [-1, 1], on the network's device. The same seed gives every network the same noise.
     """
+    guards.eps_model(eps_model)
     guards.pictures(pictures)
     generator = torch.Generator(pictures.device).manual_seed(seed)
     steps = torch.linspace(0, len(schedule) - 1, num_points).round().long()

@@ -24,6 +24,13 @@ def predict_x_0(schedule: NoiseSchedule, x_t: Tensor, t: Tensor, eps_hat: Tensor
     return (x_t - (1 - alpha_bar).sqrt() * eps_hat) / alpha_bar.sqrt()
 
 
+def predict_eps(schedule: NoiseSchedule, x_t: Tensor, t: Tensor, x_0_hat: Tensor) -> Tensor:
+    """The noise in x_t if x_0_hat is the clean picture that it came from: eq. 4 again, solved for eps."""
+    guards.floats(x_t=x_t, x_0_hat=x_0_hat)
+    alpha_bar = schedule.at(schedule.alpha_bars, t, x_t)
+    return (x_t - alpha_bar.sqrt() * x_0_hat) / (1 - alpha_bar).sqrt()
+
+
 def posterior(schedule: NoiseSchedule, x_0: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of q(x_{t-1} | x_t, x_0): where one step back leads if x_0 is known (DDPM eq. 6 and 7).
 

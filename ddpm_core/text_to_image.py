@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_core.guidance import guided
+from ddpm_core.prediction import noise_predictor
 from ddpm_core.sampling import sample
 from ddpm_core.schedule import NoiseSchedule
 from ddpm_core.support import guards
@@ -33,6 +34,11 @@ class TextToImage(nn.Module):
         super().__init__()
         guards.reading(unet.config, text_encoder.config, (len(tokenizer), tokenizer.max_length))
         self.unet, self.text_encoder, self.tokenizer = unet, text_encoder, tokenizer
+
+    @property
+    def predicts(self) -> str:
+        """ "eps" or "x_0", as the U-Net does."""
+        return self.unet.predicts
 
     @property
     def null_cond(self) -> Tensor:
@@ -77,7 +83,8 @@ def generate(
     generator = torch.Generator(device).manual_seed(seed)
     x_T = torch.randn(len(prompts), *shape, generator=generator, device=device)
     num_steps = min(NUM_STEPS, len(schedule)) if num_steps is None else num_steps
-    return sample(guided(model, cond, null_cond, guidance_scale), schedule, x_T, num_steps, generator=generator)
+    eps_model = noise_predictor(model, schedule.to(device).trusting())
+    return sample(guided(eps_model, cond, null_cond, guidance_scale), schedule, x_T, num_steps, generator=generator)
 
 
 def prompt_notice(tokenizer: Tokenizer, prompt: str) -> str | None:

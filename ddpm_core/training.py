@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ddpm_core.guidance import drop_condition, guided
 from ddpm_core.loss import diffusion_loss
+from ddpm_core.prediction import noise_predictor
 from ddpm_core.schedule import NoiseSchedule
 from ddpm_core.support import guards
 from ddpm_core.support.memory import explain_out_of_memory
@@ -68,19 +69,21 @@ def train(
     drop_probability: float = 0.1,  # share of conditions replaced by null_cond
     network: Callable[..., Tensor] | None = None,  # called in place of state.model, with the same weights
 ) -> Iterator[TrainingState]:
-    """Teaches state.model to predict noise, with fit (DDPM algorithm 1). Raises what fit raises, and OutOfMemory.
+    """Teaches state.model to predict noise, or x_0, as its .predicts says, with fit (DDPM algorithm 1).
 
     pictures: (N, C, H, W) floats in [-1, 1], or uint8, which takes a quarter of the memory; every iteration draws
               batch_size of them at random. Or, for more pictures than memory holds, a function that returns an
               endless iterator of batches (pictures, cond), from the batch of a given number on
+
+    Raises what fit raises, and OutOfMemory.
     """
     guards.instance("state", state, TrainingState, "TrainingState(model)")
     guards.instance("schedule", schedule, NoiseSchedule, "NoiseSchedule(betas)")
     numbers = (num_iterations, learning_rate, warmup_iterations, max_grad_norm, ema_decay)
     guards.fitting(*numbers)
     guards.training_data(pictures, cond, null_cond, batch_size)
-    network, generator = network or state.model, state.generator
     schedule = schedule.to(state.device).trusting()  # every t is made by diffusion_loss
+    network, generator = noise_predictor(state.model, schedule, network), state.generator
     null_cond = None if null_cond is None else null_cond.to(state.device)
 
     def batch_loss(batch: tuple[Tensor, Tensor | None]) -> Tensor:

@@ -19,15 +19,16 @@ PACKAGE = ROOT / "ddpm_core"
 HEART = {
     "schedule": {"support"},
     "process": {"schedule", "support"},
+    "prediction": {"process", "schedule"},
     "loss": {"process", "schedule", "support"},
     "guidance": {"support"},
     "training_state": {"support"},
-    "training": {"guidance", "loss", "schedule", "support", "training_state"},
+    "training": {"guidance", "loss", "prediction", "schedule", "support", "training_state"},
     "sampling": {"process", "schedule", "support"},
     "blocks": {"support"},
     "unet": {"blocks", "support"},
     "text": {"support"},
-    "text_to_image": {"guidance", "sampling", "schedule", "support", "text", "unet"},
+    "text_to_image": {"guidance", "prediction", "sampling", "schedule", "support", "text", "unet"},
     "checkpoint": {"schedule", "support", "training_state"},
 }
 FOLDERS = {"support": set(), "data": {"support"}}

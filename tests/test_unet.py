@@ -92,6 +92,7 @@ def number_of_weights(
     cross_attention_levels,
     patch_size,
     input_skip,
+    predicts,
 ):
     """Counted from the plan, layer by layer: a weight for each pair of what goes in and out, and the biases."""
     D = 4 * channels[0]

@@ -171,6 +171,12 @@ def eps_model(eps_model: object) -> None:
         inside = next((name for name in ("ema_model", "model") if hasattr(eps_model, name)), None)
         hint = f": pass its {inside}" if inside else ""
         raise TypeError(f"eps_model must be callable, eps_model(x_t, t); got a {type(eps_model).__name__}{hint}")
+    predicts_noise(eps_model)
+
+
+def predicts_noise(model: object) -> None:
+    if getattr(model, "predicts", "eps") != "eps":
+        raise ValueError(f"this model predicts {model.predicts}; noise_predictor(model, schedule) is its eps_model")
 
 
 def noise(x_T: object) -> None:
