@@ -13,7 +13,7 @@ from types import EllipsisType
 import torch
 from torch import Tensor
 
-from ddpm_core.course.exercises.compare import ALONG_A_ROW, ON_ITS_DEVICE, Answer, Exercise, NotYet, T
+from ddpm_core.course.exercises.compare import NOT_RESHAPED, ON_ITS_DEVICE, Answer, Exercise, NotYet, T
 from ddpm_core.schedule import NoiseSchedule
 from ddpm_core.support.guards import describe
 
@@ -34,7 +34,7 @@ def made_safe(answer: object, exercise: Exercise) -> object:
 
     def safe(function: Callable) -> Answer:
         def call(*arguments: object) -> object:
-            returned = _call(function, arguments, deadline)
+            returned = _call(function, arguments, deadline, exercise.on_shapes)
             return safe(returned) if callable(returned) else returned  # a closure is called later
 
         return call
@@ -119,10 +119,10 @@ def _check_parameters(answer: Callable, exercise: Exercise) -> None:
         raise NotYet(f"it should take what {exercise.wanted} takes; yours takes {signature}.") from None
 
 
-def _call(function: Callable, arguments: tuple, deadline: float) -> object:
+def _call(function: Callable, arguments: tuple, deadline: float, on_shapes: str) -> object:
     """What function returns; NotYet where it raises, never ends, returns nothing, or changes what it was given."""
     copies = tuple(map(_copy, arguments))  # whatever it does to them, the checks keep theirs
-    returned = _run(function, copies, deadline)
+    returned = _run(function, copies, deadline, on_shapes)
     if not all(map(_equal, copies, arguments)):
         raise NotYet(
             "it changes one of its inputs in place (an operation that ends in _, such as add_, or x[...] = ...). "
@@ -152,7 +152,7 @@ def _equal(a: object, b: object) -> bool:
     return not isinstance(a, Tensor) or torch.equal(a, b)
 
 
-def _run(function: Callable, arguments: tuple, deadline: float) -> object:
+def _run(function: Callable, arguments: tuple, deadline: float, on_shapes: str) -> object:
     """Calls it in a thread, which can be stopped; NotYet where it raises or never ends."""
     outcome: dict[str, object] = {}
 
@@ -172,11 +172,13 @@ def _run(function: Callable, arguments: tuple, deadline: float) -> object:
         worker.join(1.0)
         raise NotYet(f"it was still running after {SECONDS_AT_MOST:.0f} seconds and was stopped: an endless loop?")
     if "raised" in outcome:
-        raise NotYet(_explained(outcome["raised"], function, arguments)) from None
+        error = outcome["raised"]
+        words = error if isinstance(error, NotYet) else _explained(error, function, arguments, on_shapes)
+        raise NotYet(words) from None  # NotYet: a model that the checks hand in was asked in a wrong way
     return outcome["returned"]
 
 
-def _explained(error: BaseException, function: Callable, arguments: tuple) -> str:
+def _explained(error: BaseException, function: Callable, arguments: tuple, on_shapes: str) -> str:
     """An exception inside a learner's function, as a sentence with the line where it arose."""
     message = str(error).strip().partition("\n")[0]
     lowered = message.lower()
@@ -187,8 +189,15 @@ def _explained(error: BaseException, function: Callable, arguments: tuple) -> st
         sentence = f"it mixes tensors on two devices. {ON_ITS_DEVICE}"
     elif "must match the size of tensor" in lowered:
         sentence = f"two shapes do not fit together ({message})."
-        if code and "t" in code.co_varnames[: code.co_argcount]:
-            sentence += f" {_help_on_t(message, arguments)}"
+        if on_shapes or (code and "t" in code.co_varnames[: code.co_argcount]):
+            sentence += f" {on_shapes or _help_on_t(message, arguments)}"
+    elif "is ambiguous" in lowered:
+        sentence = (
+            "an if or a while asks for one True or False, but here it gets a tensor with several. To decide for each "
+            "number or picture by itself, use torch.where(condition, this, that)."
+        )
+    elif f"out of bounds for dimension 0 with size {T}" in lowered:
+        sentence = f"an index goes beyond the schedule ({message}): its {T} steps are counted from 0 to {T - 1}."
     elif isinstance(error, RecursionError):
         sentence = "it calls itself without end."
     else:
@@ -202,6 +211,6 @@ def _explained(error: BaseException, function: Callable, arguments: tuple) -> st
 def _help_on_t(message: str, arguments: tuple) -> str:
     if not any(isinstance(argument, Tensor) and argument.ndim == 4 for argument in arguments):
         return "If t should go along the rows of a table, make it a column: t[:, None]."
-    if f"({T})" in message:
+    if f"({T})" in message or f"({T + 1})" in message:
         return f"The schedule's tensors have one number for each of its {T} steps: pick one per picture, alpha_bars[t]."
-    return ALONG_A_ROW
+    return NOT_RESHAPED

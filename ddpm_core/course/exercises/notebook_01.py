@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,8 +35,12 @@ def _examine_x_T(value: object) -> None:
     value = value.double()
     if not value.isfinite().all():
         raise NotYet("some of the numbers are NaN or infinite.")
-    if torch.equal(value[0], value[1]):
-        raise NotYet("all 16 pictures are the same noise: draw 16 pictures, not one of them 16 times.")
+    if (value == value[0, 0, 0, 0]).all():
+        raise NotYet(f"every number is {value[0, 0, 0, 0]:.4g}: draw them with torch.randn.")
+    if len(value.flatten(1).unique(dim=0)) < 16:
+        raise NotYet("some of the 16 pictures are the same noise: draw 16 pictures, and repeat none.")
+    if torch.equal(value[:, 0], value[:, 1]) or torch.equal(value[:, 1], value[:, 2]):
+        raise NotYet("the channels of a picture are the same noise, so that it is grey: draw all three of them.")
     mean, deviation = round(value.mean().item(), 2) + 0.0, value.std().item()  # + 0.0: never "-0.00"
     if value.min() >= 0 and value.max() <= 1:
         raise NotYet(
@@ -43,16 +48,27 @@ def _examine_x_T(value: object) -> None:
         )
     if value.abs().max() <= 1:
         raise NotYet("no number is beyond -1 and 1, so this is no Gaussian: use torch.randn, and no clamp.")
+    as_it_comes = "torch.randn is right as it comes: add nothing and multiply with nothing."
     if abs(mean) > 0.03 or abs(deviation - 1) > 0.03:
         raise NotYet(
             f"a standard Gaussian has mean 0 and deviation 1; here they are {mean:.2f} and {deviation:.2f}. "
-            "torch.randn is right as it comes: add nothing and multiply with nothing."
+            f"{as_it_comes}"
         )
-    same = torch.allclose(value, right.double(), atol=1e-5)
-    if not same and not torch.cuda.is_available():  # drawn on a GPU, seed 7 gives other numbers
+    right = right.double()
+    if torch.allclose(value, right, atol=1e-5):
+        return
+    if torch.corrcoef(torch.stack([value.flatten(), right.flatten()]))[0, 1].abs() > 0.99:
+        raise NotYet(f"this is the noise of seed 7, but changed afterwards. {as_it_comes}")
+    if torch.allclose(value.flatten().sort().values, right.flatten().sort().values, atol=1e-5):
         raise NotYet(
-            "Gaussian it is, but not what seed 7 gives. Make generator = torch.Generator().manual_seed(7) and hand it "
-            "on: torch.randn(..., generator=generator), one draw of all numbers."
+            f"these are the numbers of seed 7, but in another order: draw them in the shape {tuple(right.shape)}, and "
+            "leave them where they are."
+        )
+    if not torch.cuda.is_available():  # drawn on a GPU, seed 7 gives other numbers
+        raise NotYet(
+            "mean and deviation are right, but the numbers are not what seed 7 gives. Make generator = "
+            "torch.Generator().manual_seed(7) and hand it on: torch.randn(..., generator=generator), one draw of all "
+            "numbers, in float32."
         )
 
 
@@ -81,10 +97,31 @@ REVERSE_STEP = Exercise(
     examine=Compare(
         my_reverse_step,
         cases=[tuple(row) for row in _numbers],
+        may_ignore=("alpha", "beta"),  # each is 1 minus the other
         bugs={
             ("beta / (1 - alpha_bar) ** 0.5 * ", "", " / alpha**0.5", ""): (
                 "x_t - eps_hat takes away all the noise at once, and unscaled. One step takes away only the share "
                 "beta / sqrt(1 - alpha_bar) of it."
+            ),
+            ("beta / (1 - alpha_bar) ** 0.5 * ", ""): (
+                "x_t - eps_hat takes away too much: one step takes away only the share beta / sqrt(1 - alpha_bar)."
+            ),
+            (" / (1 - alpha_bar) ** 0.5", ""): (
+                "eps_hat is multiplied with beta alone; its share is beta / sqrt(1 - alpha_bar)."
+            ),
+            ("beta /", "1 /"): "beta is missing: the share of eps_hat is beta / sqrt(1 - alpha_bar).",
+            ("beta / (1 - alpha_bar) ** 0.5", "(1 - alpha_bar) ** 0.5 / beta"): (
+                "the share of eps_hat stands on its head: beta / sqrt(1 - alpha_bar)."
+            ),
+            ("beta / (1 - alpha_bar)", "(1 - alpha_bar)"): (
+                "sqrt(1 - alpha_bar) * eps_hat is all the noise that has gathered; one step takes away only the share "
+                "beta / sqrt(1 - alpha_bar) of eps_hat."
+            ),
+            ("(x_t -", "x_t -", "eps_hat)", "eps_hat"): (
+                "only the noise is divided by sqrt(alpha): the brackets around x_t - ... * eps_hat are missing."
+            ),
+            ("(x_t - beta / (1 - alpha_bar) ** 0.5 * eps_hat) /", "beta**0.5 * eps_hat + x_t *"): (
+                "this is a step of noising, from x_{t-1} to x_t. The way back takes noise away and divides."
             ),
             (" / alpha**0.5", ""): (
                 "the division by sqrt(alpha) is missing: each forward step shrank the picture, and the way back must "
@@ -96,18 +133,24 @@ REVERSE_STEP = Exercise(
                 "measured in deviations."
             ),
             ("/ alpha", "* alpha"): "this multiplies by sqrt(alpha), as the forward step does; the way back divides.",
+            ("(1 - alpha_bar) ** 0.5", "(1 - alpha_bar)", "alpha**0.5", "alpha"): "both square roots are missing.",
+            ("(1 - alpha_bar)", "alpha_bar"): "sqrt(alpha_bar) stands where sqrt(1 - alpha_bar) belongs.",
             ("x_t -", "x_t +"): "the noise is added where it should be taken away: mind the sign of eps_hat.",
             ("beta / (1 - alpha_bar)", "(1 - alpha_bar)", "alpha**0.5", "alpha_bar**0.5"): (
                 "that is x_0_hat, the leap to the clean picture. One step back goes only a little of the way."
             ),
             ("1 - alpha_bar", "1 - alpha"): (
-                "alpha stands where alpha_bar belongs: the noise in x_t has gathered over all steps so far, with "
-                "variance 1 - alpha_bar."
+                "the share of eps_hat comes out as sqrt(beta), which is beta / sqrt(1 - alpha). It should be beta / "
+                "sqrt(1 - alpha_bar): the noise in x_t has gathered over all steps so far, with variance 1 - alpha_bar."
+            ),
+            ("1 - alpha_bar", "1 - alpha", "alpha**0.5", "alpha_bar**0.5"): (
+                "alpha and alpha_bar have changed places: 1 - alpha_bar is the variance of the noise that has "
+                "gathered, and sqrt(alpha) what this one step shrank the picture by."
             ),
             ("alpha**0.5", "alpha_bar**0.5"): (
                 "alpha_bar stands where alpha belongs: undo the shrinking of this one step, sqrt(alpha)."
             ),
-            ("beta /", "beta**0.5 /"): "the deviation sqrt(beta) stands where the variance beta belongs.",
+            ("beta /", "beta**0.5 /"): "the root goes over beta, too; it goes over 1 - alpha_bar alone.",
         },
     ),
 )
@@ -133,9 +176,8 @@ def _towns(centres: Sequence, counts: Sequence[int], deviation: float, seed: int
 
 def _joined(output: object, points: Tensor, centres: Tensor) -> Tensor:
     """Shares and deviations as two rows, so that they are compared together. Raises NotYet where they are no pair."""
-    if isinstance(output, Tensor) and output.ndim == 2:  # two rows unpack as two things do
-        output = tuple(output)
-    if not isinstance(output, (tuple, list)) or len(output) != 2:
+    two_rows = isinstance(output, Tensor) and output.ndim == 2  # they unpack as two things do
+    if not (two_rows or isinstance(output, (tuple, list))) or len(output) != 2:
         raise NotYet(f"it should return two things, shares and deviations; it returns {describe(output)}.")
     parts = zip(output, ("the shares: it", "the deviations: it"), strict=True)
     return torch.stack(
@@ -144,8 +186,8 @@ def _joined(output: object, points: Tensor, centres: Tensor) -> Tensor:
 
 
 def _as_row(numbers: object) -> object:
-    """Numbers as floats of one tensor, if they are any, in a list or a tensor."""
-    if isinstance(numbers, (list, tuple)):
+    """Numbers as floats of one tensor, if they are any, in a list, an array or a tensor."""
+    if isinstance(numbers, (list, tuple, np.ndarray)):
         try:
             return torch.tensor([float(number) for number in numbers])
         except (TypeError, ValueError):
@@ -169,12 +211,40 @@ CENSUS = Exercise(
             _towns([[3.0, 0.0], [0.0, 3.0], [-3.0, 0.0], [0.0, -2.5]], (200, 400, 250, 350), deviation=0.4, seed=2),
         ],
         to_tensor=_joined,
+        parts=("the shares", "the deviations"),
+        may_ignore=("points", "centres"),  # moved a little, they leave the shares as they are
+        on_nan="of no points, or of one, there is no deviation. Does each point go to the town that it is nearest to, "
+        "and are the towns counted from 0?",
         rtol=0.02,  # around the centre or the mean, divided by n or n - 1, the two directions averaged this or that way
         bugs={
             ("argmin", "argmax"): "each point was given to the town that is farthest away: argmin, not argmax.",
             (" / len(points)", ""): "these are counts; a share is a count divided by the number of points.",
             ("[len(town)", "[100 * len(town)"): "the shares are in percent; here 1 is all of them.",
             ("std", "var"): "the deviations are variances: the root is missing.",
+            (
+                "town.std(dim=0).mean() for town in towns",
+                "(town - centre).square().mean() for town, centre in zip(towns, centres)",
+            ): "the deviations are mean squares: the root is missing.",
+            (" / len(points)", " / len(centres)"): (
+                "the counts are divided by the number of towns; a share is a count divided by the number of points."
+            ),
+            ("len(points)", "points.numel()"): (
+                "the counts are divided by all the coordinates, two per point; a share is a count divided by the "
+                "number of points, len(points)."
+            ),
+            ("std(dim=0).mean()", "std(dim=1).mean()"): (
+                "the deviation is that of x from y, and not that of the points from one another: std(dim=0) goes over "
+                "the points, and then comes the mean of the two."
+            ),
+            ("town.std(dim=0).mean()", "town.std(dim=0)[0]"): (
+                "only the first axis counts in the deviation; it is the mean of the two."
+            ),
+            ("town.std(dim=0).mean()", "town.std(dim=0)[1]"): (
+                "only the second axis counts in the deviation; it is the mean of the two."
+            ),
+            ("std(dim=0).mean() for", "std(dim=0).mean() / len(town) ** 0.5 for"): (
+                "the deviation is divided by the root of the count: that is the standard error of the town's mean."
+            ),
             ("std(dim=0).mean()", "std()"): (
                 "the deviation mixes the two directions, so that it also counts how far x lies from y: .std(dim=0), "
                 "and then the mean of the two."

@@ -53,6 +53,23 @@ ADD_NOISE = Exercise(
             ("x_0 +", "eps +", ").sqrt() * eps", ").sqrt() * x_0"): (
                 "signal and noise have changed places: sqrt(alpha_bar) belongs to the picture."
             ),
+            (".sqrt() * x_0 +", ".sqrt() * (x_0 +", "* eps", "* eps)"): (
+                "sqrt(alpha_bar) multiplies the noise, too: the brackets should end before the noise."
+            ),
+            ("x_0 +", "x_0 -"): "the noise is subtracted; with the eps that is given, add it.",
+            ("(1 - alpha_bar).sqrt() * eps", "eps"): (
+                "the noise comes in at full strength: it gets the factor sqrt(1 - alpha_bar)."
+            ),
+            ("(1 - alpha_bar).sqrt()", "schedule.betas[t].reshape(-1, 1, 1, 1).sqrt()"): (
+                "the noise's factor is that of one step, sqrt(beta). After all steps up to t it is sqrt(1 - alpha_bar)."
+            ),
+            ("alpha_bar.sqrt()", "schedule.alphas[t].reshape(-1, 1, 1, 1).sqrt()"): (
+                "the picture's factor is that of one step, sqrt(alpha). After all steps up to t it is sqrt(alpha_bar)."
+            ),
+            ("alpha_bars[t]", "betas[t]"): "betas[t] stands where alpha_bars[t] belongs.",
+            ("return ", "return (", "* eps", "* eps).clamp(-1, 1)"): (
+                "x_t is clipped to [-1, 1]: noise goes beyond, and should be left as it is."
+            ),
             ("alpha_bar.sqrt() * x_0", "x_0"): (
                 "the picture is not shrunk: it gets the factor sqrt(alpha_bar), or the variance grows."
             ),
@@ -63,6 +80,7 @@ ADD_NOISE = Exercise(
             ("[t]", "[(t + 1).clamp(max=len(schedule) - 1)]"): (
                 "the step is off by one: this uses alpha_bars[t + 1]; it is alpha_bars[t]."
             ),
+            ("[t]", "[len(schedule) - 1 - t]"): "the schedule is read from its far end: it is alpha_bars[t].",
             ("[t]", "[t - 1]"): "the step is off by one: this uses alpha_bars[t - 1]; it is alpha_bars[t].",
             ("alpha_bars[t]", "alpha_bars_prev[t]"): (
                 "the step is off by one: this uses the alpha_bar before t; it is alpha_bars[t]."
@@ -91,8 +109,24 @@ def _check_length(answer: Answer) -> None:
     if isinstance(betas, Tensor) and betas.shape == (9,):
         raise NotYet("for 10 steps it returns 9 numbers: 10 betas need 11 alpha_bars, u = 0, 1/10, ..., 1.")
     given, right = check_output(betas, my_cosine_betas(10)).float(), my_cosine_betas(10)
-    if torch.allclose(given[1:], right[:-1], rtol=4e-3, atol=4e-6):
+
+    def are(given: Tensor, expected: Tensor) -> bool:
+        return torch.allclose(given, expected, rtol=4e-3, atol=4e-6)
+
+    if are(given[1:], right[:-1]):
         raise NotYet("the betas sit one place too late: betas[0] is beta_1, from f(1/T) and f(0).")
+    if are(given[:-1], right[1:]):
+        raise NotYet("the betas sit one place too early: betas[0] is beta_1, from f(1/T) and f(0).")
+    if are(given[1:], right[1:]) and not are(given, right):
+        raise NotYet(
+            f"only the first beta is wrong: {given[0]:.4g}, and it should be {right[0]:.4g}. It is 1 - f(1/T) / f(0), "
+            "as before step 1 alpha_bar is f(0) / f(0) = 1."
+        )
+    alphas = 1 - right[:-1]  # the last alpha is nearly 0: what is divided by it is whatever rounding makes it
+    if are(given[:-1], alphas):
+        raise NotYet("these are the alphas, alpha_bar_t / alpha_bar_{t-1}. beta is 1 minus that.")
+    if are(given[:-1], 1 - 1 / alphas) or are(given[:-1], 1 / alphas):
+        raise NotYet("the quotient stands on its head: alpha_bar_t / alpha_bar_{t-1}, the later one above.")
 
 
 COSINE_BETAS = Exercise(
@@ -108,7 +142,7 @@ COSINE_BETAS = Exercise(
         first=_check_length,
         bugs={
             (".clamp(max=0.999)", ""): (
-                "no beta may be above 0.999, or the last step would leave nothing: .clamp(max=0.999)."
+                "some beta is above 0.999, so that the last step leaves nothing: .clamp(max=0.999)."
             ),
             (" ** 2", ""): "the square of the cosine is missing.",
             ("(u + 0.008) / 1.008", "u"): (
@@ -118,14 +152,24 @@ COSINE_BETAS = Exercise(
             ("(1 - f[1:] / f[:-1]).clamp(max=0.999)", "f[1:] / f[0]"): (
                 "these are the alpha_bars. beta_t is 1 - alpha_bar_t / alpha_bar_{t-1}."
             ),
-            ("return", "return 1 -"): "these are the alphas, alpha_bar_t / alpha_bar_{t-1}. beta is 1 minus that.",
-            ("f[1:] / f[:-1]", "f[:-1] / f[1:]"): (
-                "the quotient stands on its head: alpha_bar_t / alpha_bar_{t-1}, the later one above."
+            ("f[1:] / f[:-1]", "f[1:] / f[0]"): (
+                "these are 1 - alpha_bar_t. beta_t is 1 - alpha_bar_t / alpha_bar_{t-1}: divide by the one before."
             ),
-            ("return", "f[0] = 1\n    return"): (
-                "the first beta is too small or too large: before step 1 alpha_bar is f(0) / f(0) = 1, so divide all "
-                "of f by f(0)."
+            ("(1 - f[1:] / f[:-1]).clamp(max=0.999)", "1 - f[1:] / f[0]"): (
+                "these are 1 - alpha_bar_t. beta_t is 1 - alpha_bar_t / alpha_bar_{t-1}: divide by the one before."
             ),
+            ("(1 - f[1:] / f[:-1])", "(f[:-1] - f[1:])"): (
+                "these are the differences of neighbouring alpha_bars; divide each by the earlier one, alpha_bar_{t-1}."
+            ),
+            ("clamp(max=", "clamp("): (
+                "no beta is below 0.999: the first argument of clamp is the lower bound. Write .clamp(max=0.999)."
+            ),
+            ("(u + 0.008)", "u"): "the small offset 0.008 is missing in the numerator: (u + 0.008) / 1.008.",
+            ("num_timesteps + 1)", "num_timesteps + 1) * num_timesteps / 1000"): (
+                "u is t / 1000 whatever num_timesteps is; it is t / num_timesteps."
+            ),
+            ("torch.cos", "torch.sin"): "the sine stands where the cosine belongs.",
+            (" * torch.pi / 2", ""): "the angle lacks the factor pi / 2.",
             linear_betas: "these are evenly spaced, linear betas.",
             (" / 2)", ")"): "the angle goes to pi; it should go to pi / 2, where the cosine is 0.",
         },
@@ -199,12 +243,20 @@ POSTERIOR = Exercise(
         cases=_posterior_cases,
         t_per_picture=True,
         to_tensor=_joined,
+        parts=("the mean", "the variance"),
         first=_check_order,
         bugs={
             ("torch.ones(1)", "schedule.alpha_bars[-1:]"): (
                 "at t = 0 this reads alpha_bars[-1], the last of the schedule. Before step 0 nothing has been added: "
                 "there alpha_bar_prev is 1."
             ),
+            ("torch.ones(1)", "torch.zeros(1)"): (
+                "at t = 0 alpha_bar_prev is 0; before step 0 nothing has been added, so there it is 1."
+            ),
+            ("torch.cat([torch.ones(1), schedule.alpha_bars[:-1]])", "schedule.alpha_bars"): (
+                "alpha_bar_prev is the alpha_bar of t itself; it should be the one before, with a 1 in front."
+            ),
+            ("alpha_bars[:-1]", "alphas[:-1]"): "alpha_bar_prev is read from alphas; read it from alpha_bars.",
             ("torch.ones(1)", "schedule.alpha_bars[:1]"): (
                 "at t = 0 this takes alpha_bars[0] for the alpha_bar before it. Before step 0 nothing has been added: "
                 "there it is 1."
@@ -216,11 +268,31 @@ POSTERIOR = Exercise(
             ("x_t, variance", "x_t, variance.sqrt()"): (
                 "that is the deviation; the variance is wanted, without the root."
             ),
+            ("x_t, variance", "x_t, variance.log()"): (
+                "that is the logarithm of the variance; the variance itself is wanted."
+            ),
+            ("(1 - alpha_bar) * beta", "(1 - alpha_bar)"): "the factor beta is missing in the variance.",
+            ("variance = (1 - alpha_bar_prev) / (1 - alpha_bar)", "variance = (1 - alpha_bar_prev)"): (
+                "the variance is not divided by 1 - alpha_bar."
+            ),
             ("= (1 - alpha_bar_prev) / (1 - alpha_bar)", "= (1 - alpha_bar) / (1 - alpha_bar_prev)"): (
                 "in the variance the fraction stands on its head: (1 - alpha_bar_prev) / (1 - alpha_bar) * beta."
             ),
             ("of_x_0 * x_0 + of_x_t * x_t", "of_x_0 * x_t + of_x_t * x_0"): (
                 "the factors of x_0 and x_t have changed places."
+            ),
+            (
+                "beta / (1 - alpha_bar)\n",
+                "beta\n",
+                "(1 - alpha_bar_prev) / (1 - alpha_bar)\n",
+                "(1 - alpha_bar_prev)\n",
+            ): ("in the mean, neither factor is divided by 1 - alpha_bar."),
+            ("x_0 + of_x_t", "x_0 - of_x_t"): "x_t is subtracted in the mean; both parts are added.",
+            ("alpha_bar_prev.sqrt()", "alpha_bar_prev", "alpha.sqrt()", "alpha"): (
+                "both square roots are missing in the mean."
+            ),
+            ("alpha.sqrt()", "alpha_bar.sqrt()"): (
+                "the factor of x_t has sqrt(alpha_bar); it should be sqrt(alpha), of this one step."
             ),
             ("alpha_bar_prev.sqrt()", "alpha_bar_prev"): (
                 "the root is missing over alpha_bar_prev, in the factor of x_0."
