@@ -36,6 +36,7 @@ DATA_HELP = (
 PRECISION_HELP = "What the network computes in.  [default: half on a GPU, bfloat16 where it can; float32 on a CPU]"
 COMPILE_HELP = "torch.compile, which takes a minute first: join small operations, or replay whole calls (on a GPU)."
 SNR_HELP = "Timesteps with a signal-to-noise ratio above it weigh less."
+SAMPLE_SEED_HELP = "Of the first picture; the second one has the next number, and so on."
 STEPS_HELP = f"Steps of sampling.  [default: the schedule's length; with prompts {NUM_STEPS}]"
 
 
@@ -129,10 +130,12 @@ def train(checkpoint, too_many, preset, num_iterations, resume, save_every, keep
 @click.option("--num-steps", type=int, help=STEPS_HELP)
 @click.option("--precision", type=click.Choice(list(PRECISIONS)), help="[default: float32, on a GPU with TF32]")
 @click.option("--compile", type=click.Choice(["fuse", "graphs"]), help=COMPILE_HELP)
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(-(2**63), 2**63 - 1))
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(-(2**63), 2**63 - 1), help=SAMPLE_SEED_HELP)
 @click.pass_context
 def sample(context, arguments, model, out, **options) -> None:
     """Draw pictures into one PNG file, from a CHECKPOINT (a name that ends in .safetensors) or a model of the course.
+
+    Each picture has a seed of its own, so it can be drawn again alone: the third of four with its prompt and --seed 2.
 
     \b
     python -m ddpm_core sample "red apple" "苹果" --out pictures.png
@@ -161,7 +164,9 @@ def sample(context, arguments, model, out, **options) -> None:
     path = given or shipped_checkpoint(model or "emoji")
     pictures = draw(path, choose_profile().device, say, prompts, **options)
     write_pictures(pictures, out)
-    click.echo(f"{len(pictures)} pictures in {out}")
+    last_seed = options["seed"] + len(pictures) - 1
+    with_seeds = f", with the seeds {options['seed']} to {last_seed}" if len(pictures) > 1 else ""
+    click.echo(f"{len(pictures)} pictures in {out}{with_seeds}")
 
 
 @main.command()

@@ -41,8 +41,7 @@ def min_snr_weights(schedule: NoiseSchedule, t: Tensor, gamma: float) -> Tensor:
     finest details (Hang et al. 2023, section 3.4).
     """
     guards.number("min_snr_gamma", gamma, above=0)
-    alpha_bar = schedule.alpha_bars[t]
-    snr = alpha_bar / (1 - alpha_bar)
+    snr = schedule.alpha_bars[t] / schedule.beta_bars[t]
     return (gamma / snr).clamp(max=1)
 
 

@@ -1,6 +1,6 @@
 """The reverse process: from noise to a picture, one step at a time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -11,6 +11,7 @@ from ddpm_core.schedule import NoiseSchedule
 from ddpm_core.support import guards
 
 EpsModel = Callable[[Tensor, Tensor], Tensor]  # (x_t, t) -> eps_hat, with t long, (B,)
+Randomness = torch.Generator | Sequence[torch.Generator] | None
 
 
 def sample(
@@ -19,23 +20,40 @@ def sample(
     x_T: Tensor,
     num_steps: int | None = None,
     clip_x_0: bool = True,
-    generator: torch.Generator | None = None,
+    generator: Randomness = None,
 ) -> Iterator[Tensor]:
     """Yields the picture after each step back; the last one is x_0 (DDPM algorithm 2, with eq. 7's variance).
 
-    generator: source of the fresh noise, on x_T's device (None: torch's global one). The other arguments, and the
-    errors, are those of reverse_process.
+    generator: source of the fresh noise, on x_T's device (None: torch's global one); a list has one for each picture,
+    whose noise then depends on no other of the batch. The other arguments, and the errors, are those of
+    reverse_process.
     """
+    guards.noise(x_T, generator)
     return reverse_process(partial(ddpm_step, generator=generator), eps_model, schedule, x_T, num_steps, clip_x_0)
 
 
-def ddpm_step(
-    schedule: NoiseSchedule, x_0_hat: Tensor, x_t: Tensor, t: Tensor, generator: torch.Generator | None = None
-) -> Tensor:
+def ddpm_step(schedule: NoiseSchedule, x_0_hat: Tensor, x_t: Tensor, t: Tensor, generator: Randomness = None) -> Tensor:
     """One step back, a draw from q(x_{t-1} | x_t, x_0_hat): ancestral sampling. At t = 0 its variance is 0."""
     mean, variance = posterior(schedule, x_0_hat, x_t, t)
-    fresh_noise = torch.randn(x_t.shape, generator=generator, device=x_t.device, dtype=x_t.dtype)
+    fresh_noise = randn(x_t.shape, generator, device=x_t.device, dtype=x_t.dtype)
     return mean + variance.sqrt() * fresh_noise
+
+
+def randn(shape: Sequence[int], generator: Randomness, **kind: object) -> Tensor:
+    """torch.randn, for which a list of generators draws the pictures one by one, each with its own."""
+    if generator is None or isinstance(generator, torch.Generator):
+        return torch.randn(shape, generator=generator, **kind)
+    return torch.stack([torch.randn(shape[1:], generator=each, **kind) for each in generator])
+
+
+def seeded_noise(seed: int, shape: Sequence[int], device: torch.device) -> tuple[Tensor, list[torch.Generator]]:
+    """x_T of this shape, (B, ...), and the B generators to sample it with: that of picture i has the seed seed + i.
+
+    So a picture is the same in any batch, and picture i of a seed is picture 0 of seed + i.
+    """
+    guards.seed(seed, how_many=shape[0])
+    generators = [torch.Generator(device).manual_seed(int(seed) + i) for i in range(shape[0])]
+    return randn(shape, generators, device=device), generators
 
 
 def reverse_process(

@@ -30,11 +30,13 @@ def cosine_betas(num_timesteps: int = 1000) -> Tensor:
 
 
 class NoiseSchedule:
-    """Three tensors of shape (T,), from which everything else about the noise is computed.
+    """Four tensors of shape (T,), from which everything else about the noise is computed.
 
     betas:      variance of the noise that step t adds, each in (0, 1)
     alphas:     1 - betas, the share of the variance that step t keeps
     alpha_bars: cumulative product of the alphas, the share of the picture's variance left after step t
+    beta_bars:  1 - alpha_bars, the variance of all the noise after step t. Where alpha_bar is nearly 1, at the first
+                steps, the difference has lost most of its digits to float32; these are computed in float64
 
     Raises ValueError where betas is not a 1-D floating-point tensor with values in (0, 1).
     """
@@ -43,14 +45,23 @@ class NoiseSchedule:
         guards.betas(betas)
         self.betas = betas
         self.alphas = 1 - betas
-        self.alpha_bars = torch.cumprod(self.alphas, dim=0)
+        exact = betas.cpu().double()
+        self._exact_alpha_bars = torch.cumprod(1 - exact, dim=0)
+        self.alpha_bars = self._exact_alpha_bars.to(betas)
+        # The sum of what each step takes from the picture. Its first value is betas[0] to the last bit.
+        self.beta_bars = torch.cumsum(exact * _one_step_earlier(self._exact_alpha_bars, 1), dim=0).to(betas)
         guards.alpha_bars(self.alpha_bars)
         self._checks_t = True
 
     @property
     def alpha_bars_prev(self) -> Tensor:
         """alpha_bars one step earlier, (T,). Before step 0 nothing has been added, so the first value is 1."""
-        return F.pad(self.alpha_bars[:-1], (1, 0), value=1.0)
+        return _one_step_earlier(self.alpha_bars, 1)
+
+    @property
+    def beta_bars_prev(self) -> Tensor:
+        """beta_bars one step earlier, (T,). The first value is 0."""
+        return _one_step_earlier(self.beta_bars, 0)
 
     def __len__(self) -> int:
         return len(self.betas)
@@ -61,9 +72,8 @@ class NoiseSchedule:
 
     def to(self, device) -> "NoiseSchedule":
         """The same schedule on another device."""
-        return self._with(
-            betas=self.betas.to(device), alphas=self.alphas.to(device), alpha_bars=self.alpha_bars.to(device)
-        )
+        tensors = {name: getattr(self, name).to(device) for name in ("betas", "alphas", "alpha_bars", "beta_bars")}
+        return self._with(**tensors)
 
     def trusting(self) -> "NoiseSchedule":
         """The same schedule for a loop that makes every t itself: at() does not check whether it is in range.
@@ -91,14 +101,20 @@ class NoiseSchedule:
         """
         guards.whole_number("num_steps", num_steps, most=len(self), why=", the schedule's length")
         timesteps = torch.arange(len(self), 0, -len(self) / num_steps, dtype=torch.float64)[:num_steps]
-        timesteps = (timesteps.round().long() - 1).flip(0).to(self.betas.device)
+        timesteps = (timesteps.round().long() - 1).flip(0)
         if num_steps == len(self):
-            return self, timesteps
-        alpha_bars = self.alpha_bars[timesteps]
-        alphas = alpha_bars / torch.cat([alpha_bars.new_ones(1), alpha_bars[:-1]])
-        return self._with(betas=1 - alphas, alphas=alphas, alpha_bars=alpha_bars), timesteps
+            return self, timesteps.to(self.betas.device)
+        alpha_bars = self._exact_alpha_bars[timesteps]
+        alphas = alpha_bars / _one_step_earlier(alpha_bars, 1)
+        exact = dict(betas=1 - alphas, alphas=alphas, alpha_bars=alpha_bars, beta_bars=1 - alpha_bars)
+        tensors = {name: values.to(self.betas) for name, values in exact.items()}
+        return self._with(_exact_alpha_bars=alpha_bars, **tensors), timesteps.to(self.betas.device)
 
     def _with(self, **changes: object) -> "NoiseSchedule":
         schedule = copy.copy(self)
         vars(schedule).update(changes)
         return schedule
+
+
+def _one_step_earlier(values: Tensor, before_the_first: float) -> Tensor:
+    return F.pad(values[:-1], (1, 0), value=before_the_first)

@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from ddpm_core.guidance import guided
 from ddpm_core.prediction import noise_predictor
-from ddpm_core.sampling import sample
+from ddpm_core.sampling import sample, seeded_noise
 from ddpm_core.schedule import NoiseSchedule
 from ddpm_core.support import guards
 from ddpm_core.support.notices import notice_on_words, warn_of_prompts
@@ -67,24 +66,23 @@ def generate(
     negative_prompt: what the pictures should keep away from, where guidance_scale is above 1
     num_steps:       how many of the schedule's timesteps to visit (None: 50, or all where there are fewer); fewer
                      draw with less variety, see reverse_process
+    seed:            picture i has noise of its own, of seed + i, whatever else is drawn beside it: to draw the third of
+                     four alone again, give its prompt and seed + 2
 
-    The same seed and the same number of prompts give the same noise. Words that the model cannot use are named in a
-    PromptWarning; the pictures are drawn all the same. Raises ValueError where a prompt is too long, and TypeError for
-    a model that reads no text.
+    Words that the model cannot use are named in a PromptWarning; the pictures are drawn all the same. Raises ValueError
+    where a prompt is too long, and TypeError for a model that reads no text.
     """
     guards.instance("model", model, TextToImage)
     guards.instance("schedule", schedule, NoiseSchedule)
     guards.prompts(prompts, shape, guidance_scale)
-    guards.seed(seed)
     notice_on = partial(prompt_notice, model.tokenizer)
     negative_prompt = warn_of_prompts(notice_on, prompts, negative_prompt, guidance_scale)
     device = next(model.parameters()).device
     cond, null_cond = model.tokenizer(prompts).to(device), model.tokenizer([negative_prompt])[0].to(device)
-    generator = torch.Generator(device).manual_seed(seed)
-    x_T = torch.randn(len(prompts), *shape, generator=generator, device=device)
+    x_T, generators = seeded_noise(seed, (len(prompts), *shape), device)
     num_steps = min(NUM_STEPS, len(schedule)) if num_steps is None else num_steps
     eps_model = noise_predictor(model, schedule.to(device).trusting())
-    return sample(guided(eps_model, cond, null_cond, guidance_scale), schedule, x_T, num_steps, generator=generator)
+    return sample(guided(eps_model, cond, null_cond, guidance_scale), schedule, x_T, num_steps, generator=generators)
 
 
 def prompt_notice(tokenizer: Tokenizer, prompt: str) -> str | None:

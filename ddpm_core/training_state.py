@@ -26,7 +26,7 @@ class TrainingState:
         self.model = model
         self.ema_model = copy.deepcopy(model).eval().requires_grad_(False)
         self.optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0, fused=True)
-        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.generator = torch.Generator(self.device).manual_seed(int(seed))
         self._losses: list[float] = []
         self._unread: list[Tensor] = []  # losses still on the device: to read one is to wait for it
 

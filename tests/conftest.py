@@ -1,4 +1,7 @@
+from collections.abc import Callable
+
 import pytest
+import torch
 from torch import Tensor
 
 from ddpm_core import DigitReader, NoiseSchedule, linear_betas, load_digits
@@ -20,6 +23,20 @@ def reader() -> DigitReader:
 @pytest.fixture(scope="session")
 def schedule() -> NoiseSchedule:
     return NoiseSchedule(linear_betas(100))
+
+
+@pytest.fixture(scope="session")
+def in_float64() -> Callable:
+    """Makes a scheduler of diffusers compute in float64 from its own betas; in float32 its 1 - alpha_bar cancels."""
+
+    def promoted(scheduler):
+        scheduler.betas = scheduler.betas.double()
+        scheduler.alphas = 1 - scheduler.betas
+        scheduler.alphas_cumprod = torch.cumprod(scheduler.alphas, dim=0)
+        scheduler.one = torch.ones((), dtype=torch.float64)  # the alpha_bar before the first step
+        return scheduler
+
+    return promoted
 
 
 @pytest.fixture

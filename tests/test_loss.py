@@ -5,6 +5,7 @@ from diffusers.training_utils import compute_snr
 from torch import Tensor
 
 from ddpm_core import NoiseSchedule, diffusion_loss, linear_betas, loss_by_timestep
+from ddpm_core.loss import min_snr_weights
 
 
 def tenth(x_t: Tensor, t: Tensor) -> Tensor:
@@ -67,13 +68,19 @@ def test_min_snr_weights_are_those_of_diffusers(gamma, schedule, x_0):
     torch.testing.assert_close(loss_with(gamma, schedule, x_0), expected, rtol=1e-4, atol=0)
 
 
+def test_min_snr_weights_have_all_their_digits_at_every_timestep():
+    alpha_bars = torch.cumprod(1 - linear_betas(1000).double(), dim=0)
+    weights = min_snr_weights(NoiseSchedule(linear_betas(1000)), torch.arange(1000), gamma=1.0)
+    torch.testing.assert_close(weights.double(), ((1 - alpha_bars) / alpha_bars).clamp(max=1), rtol=1e-6, atol=0)
+
+
 def test_a_limit_above_all_ratios_weighs_every_timestep_alike(schedule, x_0):
     torch.testing.assert_close(loss_with(1e9, schedule, x_0), loss_with(None, schedule, x_0))
 
 
 def test_a_timestep_with_no_signal_left_counts_fully():
     schedule = NoiseSchedule(linear_betas(10))
-    schedule.alpha_bars[:] = 0
+    schedule.alpha_bars[:], schedule.beta_bars[:] = 0, 1
     loss = diffusion_loss(lambda x_t, t: x_t + 2, schedule, torch.ones(8, 1, 4, 4), min_snr_gamma=1.0)
     assert loss.item() == pytest.approx(4)
 

@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
+import os
 import pickle
+import shlex
 import signal
 import subprocess
 import sys
@@ -29,12 +31,14 @@ from ddpm_core import (
     training,
     write_shards,
 )
+from ddpm_core import __main__ as command_line
 from ddpm_core.__main__ import main
 from ddpm_core.course import doctor
 from ddpm_core.scale import draw as drawing
 from ddpm_core.scale import run as runs
 from ddpm_core.scale import settings as jobs
 from ddpm_core.scale.recipes import PRESETS, Preset, data_checksum
+from ddpm_core.support import memory
 from ddpm_core.support.pixels import write_pictures
 
 TINY = ["--iterations", "5", "--timesteps", "10", "--batch-size", "4", "--channels", "8"]
@@ -126,10 +130,14 @@ def test_training_again_gives_the_same_numbers_unless_the_seed_is_another(checkp
     assert content("other.safetensors")["losses"] != content(checkpoint)["losses"]
 
 
-def test_training_tells_the_next_command_and_that_one_works():
-    text = succeed("train", "a/b/new.safetensors", *TINY)  # folders are made
-    assert "new.safetensors holds iteration 5." in text
-    assert "16 pictures in samples.png" in succeed(*text.split("python -m ddpm_core ")[1].split())
+@pytest.mark.parametrize("path", ["a/b/new.safetensors", "my runs/it's $HOME & (new).safetensors"])
+def test_training_tells_the_next_command_and_that_one_works(path):
+    text = succeed("train", path, *TINY, "--tensorboard")  # folders are made
+    assert "new" in text and "holds iteration 5." in text
+    look, history = (line for line in text.splitlines() if "python -m ddpm_core" in line or "--logdir" in line)
+    if os.name == "posix":
+        assert "16 pictures in samples.png" in succeed(*shlex.split(look.split("python -m ddpm_core ")[1]))
+        assert shlex.split(history)[-2:] == ["--logdir", str(Path(path).parent)]
 
 
 def test_a_run_that_goes_on_keeps_what_it_was_started_with_however_that_is_written():
@@ -530,6 +538,50 @@ def test_prompts_become_pictures_and_the_seed_decides_them(text_checkpoint):
     a, b, c = (pixels(text_checkpoint, "a red seven", "红色的七", "--seed", seed) for seed in (0, 0, 1))
     assert (a == b).all() and (a != c).any()
     assert "6 pictures" in succeed("sample", text_checkpoint, "a red seven", "红色的七", "--count", 3)  # of each
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """What sample would write into the file, (B, C, H, W), in parts of so many pictures."""
+
+    def drawn(*arguments: object, at_once: int = 99) -> torch.Tensor:
+        kept = []
+        monkeypatch.setattr(command_line, "write_pictures", lambda pictures, out: kept.append(pictures))
+        monkeypatch.setattr(memory, "PIXELS_AT_ONCE", at_once * 8 * 8)
+        succeed("sample", *arguments, "--num-steps", 5)
+        return kept[0]
+
+    return drawn
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 5])
+def test_many_pictures_are_drawn_in_parts_and_are_the_same_ones(
+    drawn, at_once, checkpoint, text_checkpoint, monkeypatch
+):
+    sizes, forward = [], UNet.forward
+    monkeypatch.setattr(UNet, "forward", lambda self, x_t, *rest: sizes.append(len(x_t)) or forward(self, x_t, *rest))
+    for command in ([checkpoint, "--count", 5], [text_checkpoint, "a red seven", "--count", 5, "--guidance-scale", 1]):
+        together = drawn(*command, "--seed", 3)
+        sizes.clear()
+        torch.testing.assert_close(drawn(*command, "--seed", 3, at_once=at_once), together, rtol=0, atol=1e-4)
+        assert max(sizes) == at_once and sum(sizes) == 5 * 5
+
+
+def test_the_third_of_four_is_drawn_again_alone_with_the_seed_that_is_told(drawn, checkpoint, text_checkpoint):
+    assert "4 pictures in samples.png, with the seeds 3 to 6" in succeed(
+        "sample", checkpoint, "--count", 4, "--seed", 3
+    )
+    four = drawn(checkpoint, "--count", 4, "--seed", 3)
+    torch.testing.assert_close(drawn(checkpoint, "--count", 1, "--seed", 5)[0], four[2], rtol=0, atol=1e-4)
+    prompts = ["a red seven", "红色的七", "a blue three", "green 4"]
+    four = drawn(text_checkpoint, *prompts, "--seed", 3)
+    torch.testing.assert_close(drawn(text_checkpoint, prompts[2], "--seed", 5)[0], four[2], rtol=0, atol=1e-4)
+    assert (four[1] - four[2]).abs().max() > 0.1
+
+
+def test_a_note_on_a_prompt_that_is_drawn_in_parts_is_told_once(text_checkpoint, monkeypatch):
+    monkeypatch.setattr(memory, "PIXELS_AT_ONCE", 8 * 8)
+    assert succeed("sample", text_checkpoint, "zebra", "--count", 3, "--num-steps", 2).count("Note") == 1
 
 
 def test_fewer_steps_are_taken_when_asked(checkpoint, monkeypatch):

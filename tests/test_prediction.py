@@ -46,14 +46,15 @@ def test_predict_eps_finds_the_noise_that_was_added():
     torch.testing.assert_close(found, eps, rtol=0, atol=1e-10)
 
 
-def test_a_step_from_x_0_is_that_of_diffusers():
+def test_a_step_from_x_0_is_that_of_diffusers(in_float64):
     theirs = DDIMScheduler(100, trained_betas=SCHEDULE.betas.numpy(), prediction_type="sample", clip_sample=False)
+    theirs = in_float64(theirs)
     theirs.set_timesteps(100)
     x_t, x_0_hat = torch.randn(2, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     for step in (1, 50, 99):
         t = torch.full((4,), step)
-        before = SCHEDULE.alpha_bars[step - 1]
-        ours = before.sqrt() * x_0_hat + (1 - before).sqrt() * predict_eps(SCHEDULE, x_t, t, x_0_hat)
+        signal, noise = SCHEDULE.alpha_bars[step - 1].sqrt(), SCHEDULE.beta_bars[step - 1].sqrt()
+        ours = signal * x_0_hat + noise * predict_eps(SCHEDULE, x_t, t, x_0_hat)
         expected = theirs.step(x_0_hat, step, x_t, eta=0.0).prev_sample
         torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from ddpm_core import NoiseSchedule, add_noise, cosine_betas, linear_betas, posterior, predict_x_0
+from ddpm_core import NoiseSchedule, add_noise, cosine_betas, linear_betas, posterior, predict_eps, predict_x_0
 
 both_schedules = pytest.mark.parametrize(
     "make_betas, name", [(linear_betas, "linear"), (cosine_betas, "squaredcos_cap_v2")], ids=["linear", "cosine"]
@@ -41,16 +41,23 @@ def test_predict_x_0_is_that_of_diffusers_at_every_step(make_betas, name, num_ti
 
 @both_schedules
 @both_lengths
-def test_posterior_is_that_of_diffusers_at_every_step(make_betas, name, num_timesteps):
+def test_posterior_is_that_of_diffusers_at_every_step(make_betas, name, num_timesteps, in_float64):
     schedule = NoiseSchedule(make_betas(num_timesteps))
-    peer = DDPMScheduler(num_timesteps, beta_schedule=name, prediction_type="sample", clip_sample=False)
     x_0, x_t = randn(num_timesteps, 1, 2, 2, seed=0), randn(num_timesteps, 1, 2, 2, seed=1)
-    theirs = torch.stack(
-        [peer.step(x_0[t], t, x_t[t], torch.Generator().manual_seed(t)).prev_sample for t in range(num_timesteps)]
-    )
+
+    def theirs(change=lambda peer: peer):
+        peer = change(DDPMScheduler(num_timesteps, beta_schedule=name, prediction_type="sample", clip_sample=False))
+        draws = [peer.step(x_0[t], t, x_t[t], torch.Generator().manual_seed(t)) for t in range(num_timesteps)]
+        return torch.stack([draw.prev_sample for draw in draws])
+
     mean, variance = posterior(schedule, x_0, x_t, torch.arange(num_timesteps))
-    same_noise = torch.stack([randn(1, 2, 2, seed=t) for t in range(num_timesteps)])
-    torch.testing.assert_close(mean + variance.sqrt() * same_noise, theirs, rtol=1e-5, atol=1e-5)
+    assert mean.dtype == variance.dtype == torch.float32
+    ours = mean + variance.sqrt() * torch.stack([randn(1, 2, 2, seed=t) for t in range(num_timesteps)])
+    torch.testing.assert_close(ours, theirs(in_float64), rtol=0, atol=2e-6)
+    # As diffusers is by itself, its float32 has fewer digits the nearer alpha_bar is to 1.
+    torch.testing.assert_close(ours, theirs(), rtol=0, atol=2e-3)
+    noisy = schedule.alpha_bars < 0.95
+    torch.testing.assert_close(ours[noisy], theirs()[noisy], rtol=1e-5, atol=1e-5)
 
 
 @both_schedules
@@ -95,11 +102,35 @@ def test_posterior_is_bayes_rule_on_a_grid(t):
 
 
 @both_schedules
-def test_the_last_step_back_leads_to_x_0_and_nowhere_else(make_betas, name):
-    x_0, x_t = randn(4, 1, 8, 8, seed=0), randn(4, 1, 8, 8, seed=1)
-    mean, variance = posterior(NoiseSchedule(make_betas(100)), x_0, x_t, torch.zeros(4, dtype=torch.long))
+@pytest.mark.parametrize("num_steps", [100, 40, 1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_last_step_back_leads_to_x_0_and_nowhere_else(make_betas, name, num_steps, dtype):
+    x_0, x_t = randn(4, 1, 8, 8, seed=0, dtype=dtype), randn(4, 1, 8, 8, seed=1, dtype=dtype)
+    schedule, _ = NoiseSchedule(make_betas(100).to(dtype)).respaced(num_steps)
+    mean, variance = posterior(schedule, x_0, x_t, torch.zeros(4, dtype=torch.long))
     assert torch.equal(mean, x_0)
-    assert torch.equal(variance, torch.zeros(4, 1, 1, 1))
+    assert torch.equal(variance, torch.zeros(4, 1, 1, 1, dtype=dtype))
+
+
+@both_schedules
+@pytest.mark.parametrize("num_steps", [1000, 500, 50])
+def test_formulas_in_float32_are_those_in_float64_at_every_step(make_betas, name, num_steps):
+    short, timesteps = NoiseSchedule(make_betas(1000)).respaced(num_steps)
+    x_0, other = randn(num_steps, 1, 4, 4, seed=0).clamp(-1, 1), randn(num_steps, 1, 4, 4, seed=1)
+    alpha_bar = torch.cumprod(1 - make_betas(1000).double(), dim=0)[timesteps].reshape(-1, 1, 1, 1)
+    alpha_bar_prev = torch.cat([torch.ones_like(alpha_bar[:1]), alpha_bar[:-1]])
+    alpha = alpha_bar / alpha_bar_prev
+    variance = (1 - alpha_bar_prev) / (1 - alpha_bar) * (1 - alpha)
+    mean = alpha_bar_prev.sqrt() * (1 - alpha) * x_0 + alpha.sqrt() * (1 - alpha_bar_prev) * other
+    noisy = alpha_bar.sqrt() * x_0 + (1 - alpha_bar).sqrt() * other
+
+    t = torch.arange(num_steps)
+    our_mean, our_variance = posterior(short, x_0, other, t)
+    torch.testing.assert_close(our_mean.double(), mean / (1 - alpha_bar), rtol=0, atol=2e-6)
+    torch.testing.assert_close(our_variance.double(), variance, rtol=1e-6, atol=0)
+    torch.testing.assert_close(add_noise(short, x_0, t, other).double(), noisy, rtol=0, atol=1e-6)
+    found = predict_eps(short, noisy.float(), t, x_0)
+    torch.testing.assert_close(found.double(), other.double(), rtol=0, atol=5e-5)  # noisy itself was rounded
 
 
 @pytest.mark.parametrize("shape", [(3, 2), (3, 1, 8, 8), (3, 3, 4, 6)])

@@ -10,6 +10,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
+from diffusers import DDPMPipeline
+
+from ddpm_core import NoiseSchedule, TrainingState, UNet, cosine_betas, sample, save_checkpoint
 
 ROOT = Path(__file__).parent.parent
 ENGLISH, CHINESE = "README.md", "README.zh-CN.md"
@@ -116,6 +120,26 @@ def test_no_section_was_left_in_english():
 def chinese_enough(section: Section) -> bool:
     heading_is_chinese = section.level == 0 or CHINESE_LETTER.search(section.title)
     return bool(heading_is_chinese and (not section.prose or CHINESE_LETTER.search(section.prose)))
+
+
+@pytest.mark.parametrize("name", [ENGLISH, CHINESE])
+def test_a_scheduler_of_diffusers_steps_a_model_of_ours_to_the_same_pictures(name, tmp_path, monkeypatch):
+    [code] = [code for code in re.findall(r"```python\n(.*?)```", read(name), re.DOTALL) if "DDPMScheduler" in code]
+    torch.manual_seed(0)
+    state, schedule = TrainingState(UNet(1, (8,))), NoiseSchedule(cosine_betas(200))
+    torch.nn.init.normal_(state.ema_model.head[-1].weight, std=0.1)  # it says something, as after some training
+    monkeypatch.chdir(tmp_path)
+    Path("build").mkdir()
+    save_checkpoint("build/my_digits.safetensors", state, schedule)
+
+    names = dict(torch=torch)
+    exec(code.replace("x_t = torch.randn", "torch.manual_seed(1); x_t = torch.randn"), names)
+    torch.manual_seed(1)
+    *_, x_0 = sample(state.ema_model, schedule, torch.randn(16, 1, 8, 8), num_steps=50)
+    assert x_0.std() > 0.1
+    torch.testing.assert_close(names["x_t"], x_0, rtol=0, atol=1e-3)
+    with pytest.raises(AttributeError, match="sample_size"):
+        DDPMPipeline(unet=state.ema_model, scheduler=names["scheduler"])()
 
 
 @pytest.mark.parametrize("name", [ENGLISH, CHINESE, TEACHING])

@@ -32,7 +32,7 @@ def test_cosine_betas_follow_the_formula(num_timesteps):
 
 @pytest.mark.parametrize("make_betas", DIFFUSERS_NAMES)
 @pytest.mark.parametrize("num_timesteps", [1, 10, 1000])
-def test_all_three_tensors_are_those_of_diffusers(make_betas, num_timesteps):
+def test_the_tensors_are_those_of_diffusers(make_betas, num_timesteps):
     theirs = DDPMScheduler(num_timesteps, beta_schedule=DIFFUSERS_NAMES[make_betas])
     ours = NoiseSchedule(make_betas(num_timesteps))
     assert len(ours) == num_timesteps
@@ -46,6 +46,8 @@ def test_alpha_bars_multiply_what_each_step_keeps():
     assert schedule.alphas.tolist() == pytest.approx([0.9, 0.8, 0.5])
     assert schedule.alpha_bars.tolist() == pytest.approx([0.9, 0.9 * 0.8, 0.9 * 0.8 * 0.5])
     assert schedule.alpha_bars_prev.tolist() == pytest.approx([1, 0.9, 0.9 * 0.8])
+    assert schedule.beta_bars.tolist() == pytest.approx([0.1, 1 - 0.9 * 0.8, 1 - 0.9 * 0.8 * 0.5])
+    assert schedule.beta_bars_prev.tolist() == pytest.approx([0, 0.1, 1 - 0.9 * 0.8])
 
 
 def test_at_gives_each_picture_the_value_of_its_own_step(schedule):
@@ -58,7 +60,8 @@ def test_at_gives_each_picture_the_value_of_its_own_step(schedule):
 
 def test_a_schedule_moves_whole(schedule):
     moved = schedule.to("meta")
-    assert {moved.betas.device.type, moved.alphas.device.type, moved.alpha_bars.device.type} == {"meta"}
+    tensors = moved.betas, moved.alphas, moved.alpha_bars, moved.beta_bars
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
     assert schedule.betas.device.type == "cpu"
 
 
@@ -84,9 +87,20 @@ def test_a_long_stride_adds_the_noise_of_all_the_steps_it_passes(make_betas, num
     ends = [-1, *timesteps.tolist()]
     kept = [math.prod(1 - beta for beta in full.betas.double().tolist()[a + 1 : b + 1]) for a, b in pairwise(ends)]
     kept = torch.tensor(kept, dtype=torch.float64)
+    left = kept.cumprod(0)
     assert len(short) == num_steps
-    for ours, expected in [(short.alphas, kept), (short.betas, 1 - kept), (short.alpha_bars, kept.cumprod(0))]:
-        torch.testing.assert_close(ours.double(), expected, rtol=1e-5, atol=1e-6)
+    expected = dict(alphas=kept, betas=1 - kept, alpha_bars=left, beta_bars=1 - left)
+    for name, values in expected.items():
+        torch.testing.assert_close(getattr(short, name).double(), values, rtol=2e-7, atol=0)
+
+
+@pytest.mark.parametrize("make_betas", DIFFUSERS_NAMES)
+def test_no_digit_is_lost_where_the_difference_from_1_is_small(make_betas):
+    schedule = NoiseSchedule(make_betas(1000))
+    beta_bars = 1 - torch.cumprod(1 - make_betas(1000).double(), dim=0)
+    torch.testing.assert_close(schedule.beta_bars.double(), beta_bars, rtol=2e-7, atol=0)
+    twice, _ = schedule.respaced(500)[0].respaced(250)
+    torch.testing.assert_close(twice.betas, schedule.respaced(250)[0].betas, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("num_steps", [1, 2, 7, 10, 30, 99, 100])

@@ -1,6 +1,7 @@
 import copy
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,8 +16,10 @@ from ddpm_core import (
     UNet,
     collect_notices,
     generate,
+    guided,
     linear_betas,
     prompt_notice,
+    sample,
     train,
 )
 from ddpm_core.text import START, padding_mask
@@ -137,12 +140,41 @@ def test_a_prompts_picture_does_not_depend_on_the_prompts_beside_it(model, sched
     assert (one[0] - other[0]).abs().max() > 1e-2 and (one[2] - other[2]).abs().max() > 1e-2
 
 
+def test_the_third_of_four_pictures_is_drawn_again_alone(model, schedule):
+    prompts = [*CAPTIONS, "blue"]
+    four = last(generate(model, schedule, prompts, SHAPE, num_steps=20, seed=5))
+    alone = last(generate(model, schedule, prompts[2:3], SHAPE, num_steps=20, seed=np.int64(7)))
+    torch.testing.assert_close(alone[0], four[2], rtol=0, atol=1e-4)
+    assert all((four[i] - four[2]).abs().max() > 0.1 for i in (0, 1, 3))
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 5])
+def test_pictures_are_the_same_in_a_batch_of_any_size(model, schedule, at_once):
+    prompts = ["a red seven"] * 5  # so that nothing but the noise can differ
+    together = last(generate(model, schedule, prompts, SHAPE, num_steps=20, seed=1))
+    pieces = [
+        last(generate(model, schedule, prompts[i : i + at_once], SHAPE, num_steps=20, seed=1 + i))
+        for i in range(0, 5, at_once)
+    ]
+    torch.testing.assert_close(torch.cat(pieces), together, rtol=0, atol=1e-4)
+    assert all((together[i] - together[k]).abs().max() > 0.1 for i in range(5) for k in range(i))
+
+
+def test_a_picture_is_that_which_sample_draws_with_a_generator_of_its_seed(model, schedule):
+    picture = last(generate(model, schedule, ["blue", "a red seven"], SHAPE, 1.0, num_steps=20, seed=8))[1]
+    generator = torch.Generator().manual_seed(9)
+    eps_model = guided(model, model.tokenizer(["a red seven"]), model.null_cond)
+    x_T = torch.randn(1, *SHAPE, generator=generator)
+    alone = last(sample(eps_model, schedule, x_T, num_steps=20, generator=generator))[0]
+    torch.testing.assert_close(picture, alone, rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("guidance_scale", [0, 1, 2.5])
 def test_generate_follows_the_published_formula_of_guidance(model, schedule, guidance_scale):
     tokens = model.tokenizer(["a red seven", "blue"])
     null = model.null_cond.expand_as(tokens)
-    generator = torch.Generator().manual_seed(3)
-    x_T, t = torch.randn(2, *SHAPE, generator=generator), torch.full((2,), 99)
+    x_T = torch.stack([torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed)) for seed in (3, 4)])
+    t = torch.full((2,), 99)
     eps_hat = (1 - guidance_scale) * model(x_T, t, null) + guidance_scale * model(x_T, t, tokens)
     alpha_bar = schedule.alpha_bars[99]
     expected = ((x_T - (1 - alpha_bar).sqrt() * eps_hat) / alpha_bar.sqrt()).clamp(-1, 1)  # one step: straight to x_0
@@ -238,6 +270,9 @@ def test_prompts_follow_the_model_to_its_device(model, schedule):
         (dict(model=UNet(1, (8,))), "model must be a TextToImage; got UNet"),
         (dict(guidance_scale="3"), "guidance_scale must be 0 or more; got '3'"),
         (dict(num_steps=101), "num_steps must be a whole number from 1 to 100"),
+        (dict(seed=0.5), "seed must be a whole number; got 0.5"),
+        (dict(seed=2**64), r"seed must lie between -2\*\*63 and"),
+        (dict(seed=2**64 - 1, prompts=["blue", "red"]), r"seed must lie between -2\*\*63 and"),
         (dict(schedule=torch.zeros(3)), "schedule must be a NoiseSchedule"),
     ],
     ids=lambda value: str(value)[:40],

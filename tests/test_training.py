@@ -4,6 +4,7 @@ import subprocess
 import sys
 from itertools import count, islice, repeat
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -285,6 +286,10 @@ def test_a_model_or_betas_in_the_wrong_place_are_named(new_run, digits, schedule
     for seed in (None, "0", 0.5, True):
         with pytest.raises(ValueError, match="seed must be a whole number; got"):
             TrainingState(UNet(1, (8,)), seed)
+    with pytest.raises(ValueError, match="seed must lie between"):
+        TrainingState(UNet(1, (8,)), 2**64)
+    numpys, pythons = TrainingState(UNet(1, (8,)), np.int64(3)), TrainingState(UNet(1, (8,)), 3)
+    assert torch.equal(numpys.generator.get_state(), pythons.generator.get_state())
     with pytest.raises(TypeError, match="model must be a Module, such as a UNet; got"):
         TrainingState("unet")
 

@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import platform
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -28,8 +29,8 @@ def main():
     print(f"The course is in {folder}{stayed}.", flush=True)
     install(folder)
     windows, others = r".venv\Scripts\jupyter lab notebooks", "make lab   (or: .venv/bin/jupyter lab notebooks)"
-    start = windows if os.name == "nt" else others
-    print(f"\nReady. To start:\n  cd {folder}\n  {start}")
+    start, quoted = (windows, f'"{folder}"') if os.name == "nt" else (others, shlex.quote(str(folder)))
+    print(f"\nReady. To start:\n  cd {quoted}\n  {start}")
 
 
 def stop(reason):

@@ -148,7 +148,8 @@ def _copy(argument: object) -> object:
 
 def _equal(a: object, b: object) -> bool:
     if isinstance(a, NoiseSchedule):
-        return all(torch.equal(getattr(a, name), getattr(b, name)) for name in ("betas", "alphas", "alpha_bars"))
+        names = "betas", "alphas", "alpha_bars", "beta_bars"
+        return all(torch.equal(getattr(a, name), getattr(b, name)) for name in names)
     return not isinstance(a, Tensor) or torch.equal(a, b)
 
 

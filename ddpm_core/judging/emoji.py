@@ -5,8 +5,9 @@ from torch import Tensor
 
 from ddpm_core.data import EmojiDataset
 from ddpm_core.judging.copies import distances
+from ddpm_core.judging.drawing import draw_all
 from ddpm_core.schedule import NoiseSchedule
-from ddpm_core.text_to_image import TextToImage, generate
+from ddpm_core.text_to_image import TextToImage
 
 
 def emoji_agreement(
@@ -24,7 +25,5 @@ def emoji_agreement(
     """
     prompts = [data.captions[language][row] for row in rows.tolist()]
     shape = tuple(data.pictures.shape[1:])
-    for x_t in generate(model, schedule, prompts, shape, guidance_scale, **options):  # noqa: B007
-        pass
-    to_each = distances(x_t.cpu(), data.pictures)
+    to_each = distances(draw_all(model, schedule, prompts, shape, guidance_scale, **options), data.pictures)
     return to_each[torch.arange(len(rows)), rows] == to_each.amin(dim=1)

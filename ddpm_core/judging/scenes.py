@@ -8,9 +8,10 @@ from torch import Tensor
 
 from ddpm_core.data.digit_scenes import COLOURS, Scene, caption_of
 from ddpm_core.judging.digits import DigitReader
+from ddpm_core.judging.drawing import draw_all
 from ddpm_core.schedule import NoiseSchedule
 from ddpm_core.support import guards
-from ddpm_core.text_to_image import TextToImage, generate
+from ddpm_core.text_to_image import TextToImage
 
 
 def judge_scenes(pictures: Tensor, scenes: Sequence[Scene], reader: DigitReader) -> tuple[Tensor, Tensor]:
@@ -67,7 +68,6 @@ def scene_agreement(
     """
     prompts = [caption_of(scene, language, wording=i % 4) for i, scene in enumerate(scenes)]
     shape = (3, 8, 8 * len(scenes[0]))
-    for x_t in generate(model, schedule, prompts, shape, guidance_scale, **options):  # noqa: B007
-        pass
-    digits_right, colours_right = judge_scenes(x_t, scenes, reader)
+    pictures = draw_all(model, schedule, prompts, shape, guidance_scale, **options)
+    digits_right, colours_right = judge_scenes(pictures, scenes, reader)
     return digits_right & colours_right

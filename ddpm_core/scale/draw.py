@@ -1,7 +1,6 @@
 """Pictures from a checkpoint, with prompts or without."""
 
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -9,9 +8,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ddpm_core.checkpoint import load_checkpoint
-from ddpm_core.sampling import sample
+from ddpm_core.sampling import sample, seeded_noise
 from ddpm_core.scale.settings import DEFAULTS
 from ddpm_core.scale.speed import autocast, speed_up
+from ddpm_core.support.memory import in_parts
 from ddpm_core.support.notices import collect_notices
 from ddpm_core.support.tensor_file import CheckpointError
 from ddpm_core.text_to_image import NUM_STEPS, TextToImage, generate
@@ -32,7 +32,10 @@ def draw(
     precision: str | None,  # None: float32, with TF32 on a GPU
     compile: str | None,
 ) -> Tensor:
-    """The pictures that a checkpoint's model draws, (B, C, H, W). None: the command line's default."""
+    """The pictures that a checkpoint's model draws, (B, C, H, W). None: the command line's default.
+
+    Picture i has the seed seed + i, and is the same whatever is drawn beside it.
+    """
     loaded = load_checkpoint(path, device)
     model, schedule, notes = loaded.model, loaded.schedule, loaded.notes
     if "picture_size" not in notes:
@@ -44,15 +47,29 @@ def draw(
         num_steps = min(NUM_STEPS, len(schedule)) if num_steps is None else num_steps
         if guidance_scale is None:
             guidance_scale = notes.get("guidance_scale", DEFAULTS["guidance_scale"])
-        with collect_notices() as notices:
-            steps = generate(model, schedule, prompts, size, guidance_scale, negative_prompt, num_steps, seed)
-        for notice in notices:
-            say(f"Note: {notice}")
+        count = len(prompts)
+
+        def begin(part: range) -> Iterator[Tensor]:
+            some, its_seed = prompts[part.start : part.stop], seed + part.start
+            return generate(model, schedule, some, size, guidance_scale, negative_prompt, num_steps, its_seed)
+
     elif prompts or negative_prompt or guidance_scale is not None:
         raise ValueError(f"{path} reads no text: it was trained without captions, so leave prompts out")
     else:
-        generator = torch.Generator(device).manual_seed(seed)
-        x_T = torch.randn(count or PICTURES, *size, generator=generator, device=device)
-        steps = sample(model, schedule, x_T, num_steps, generator=generator)
-    with autocast(device, precision or "float32"):
-        return deque(tqdm(steps, total=num_steps or len(schedule), unit="step", ncols=90), maxlen=1).pop()
+        count = count or PICTURES
+
+        def begin(part: range) -> Iterator[Tensor]:
+            x_T, generators = seeded_noise(seed + part.start, (len(part), *size), device)
+            return sample(model, schedule, x_T, num_steps, generator=generators)
+
+    with collect_notices() as notices:
+        parts = [begin(part) for part in in_parts(count, size)]  # drawn only when somebody asks for their steps
+    for notice in dict.fromkeys(notices):
+        say(f"Note: {notice}")
+    drawn, total = [], len(parts) * (num_steps or len(schedule))
+    with autocast(device, precision or "float32"), tqdm(total=total, unit="step", ncols=90) as bar:
+        for steps in parts:
+            for x_t in steps:  # noqa: B007
+                bar.update()
+            drawn.append(x_t.cpu())
+    return torch.cat(drawn)

@@ -17,7 +17,7 @@ from ddpm_core.scale import ranks
 from ddpm_core.scale.run_files import RunFiles, newest_checkpoint, only_training, stop_between_iterations
 from ddpm_core.scale.settings import DEFAULTS, Job, job_of
 from ddpm_core.scale.speed import fastest_precision, in_precision, new_state, speed_up
-from ddpm_core.support.files import make_folder
+from ddpm_core.support.files import make_folder, quoted
 from ddpm_core.support.memory import OutOfMemory
 from ddpm_core.support.pixels import write_pictures
 from ddpm_core.text_to_image import generate
@@ -211,11 +211,11 @@ class Run:
         if ranks.rank() > 0:
             return
         checkpoint, num_iterations = self.checkpoint, self.job.num_iterations
-        say(f"{checkpoint} holds iteration {self.saved_at}. Look: python -m ddpm_core sample {checkpoint}")
+        say(f"{checkpoint} holds iteration {self.saved_at}. Look: python -m ddpm_core sample {quoted(checkpoint)}")
         if self.began_at == num_iterations:
             say(f"All its {num_iterations} iterations were done before: with a larger --iterations it goes on.")
         if self.files.open_tensorboard:
-            say(f"The history: tensorboard --logdir {checkpoint.parent}")
+            say(f"The history: tensorboard --logdir {quoted(checkpoint.parent)}")
         if self.job.skipped:
             reasons = ", ".join(f"{count} x {reason}" for reason, count in self.job.skipped.items())
             say(f"Left out of the data: {reasons}")

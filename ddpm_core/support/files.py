@@ -1,7 +1,9 @@
 """Where the course's own files are. Nothing here is about diffusion."""
 
 import os
-from pathlib import Path
+import re
+import shlex
+from pathlib import Path, PurePath, PureWindowsPath
 
 
 class DataUnavailable(RuntimeError):
@@ -21,6 +23,13 @@ def shipped_file(name: str) -> Path:
     if not path.is_file():
         raise FileNotFoundError(f"{name} is not in {data_folder()}; get it back with: git checkout -- data/{name}")
     return path
+
+
+def quoted(path: PurePath) -> str:
+    """A path as one types it in a terminal: in quotes where the shell would take it apart."""
+    if isinstance(path, PureWindowsPath):  # the shells there want double quotes, and leave backslashes alone
+        return f'"{path}"' if re.search(r"[^\w.:\\/-]", str(path)) else str(path)
+    return shlex.quote(str(path))
 
 
 def make_folder(file: Path) -> None:

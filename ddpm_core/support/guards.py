@@ -38,9 +38,12 @@ def whole_number(name: str, value: object, least: int = 1, most: int | None = No
         raise ValueError(f"{name} must be a whole number{limits}{why}; got {describe(value)}")
 
 
-def seed(seed: object) -> None:
+def seed(seed: object, how_many: int = 1) -> None:
+    """how_many: of the numbers from this one on, all are seeds."""
     if not is_whole(seed):
         raise ValueError(f"seed must be a whole number; got {describe(seed)}")
+    if not -(2**63) <= int(seed) <= 2**64 - how_many:
+        raise ValueError(f"seed must lie between -2**63 and 2**64 - {how_many}; got {seed}")
 
 
 def number(
@@ -179,9 +182,18 @@ def predicts_noise(model: object) -> None:
         raise ValueError(f"this model predicts {model.predicts}; noise_predictor(model, schedule) is its eps_model")
 
 
-def noise(x_T: object) -> None:
+def noise(x_T: object, generator: object = None) -> None:
+    """generator: where x_T's pictures get their fresh noise from, one for all or a list with one for each."""
     if not isinstance(x_T, Tensor) or not x_T.is_floating_point() or x_T.ndim < 2:
         raise ValueError("x_T must be a batch of noise, such as torch.randn(16, 1, 8, 8): a tensor of floats (B, ...)")
+    is_list = isinstance(generator, Sequence) and all(isinstance(each, torch.Generator) for each in generator)
+    if is_list and len(generator) != len(x_T):
+        raise ValueError(f"there are {len(generator)} generators for {len(x_T)} pictures; there must be one for each")
+    if not is_list and not isinstance(generator, torch.Generator | None):
+        raise TypeError(
+            "generator must be a torch.Generator, such as torch.Generator().manual_seed(0), or a list with one for "
+            f"each picture; got {describe(generator)}"
+        )
 
 
 def one_condition_each(x_t: Tensor, cond: Tensor) -> None:

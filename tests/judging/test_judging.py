@@ -215,15 +215,18 @@ def test_pictures_that_do_not_fit_the_scenes_are_refused(reader, pictures, scene
 
 
 class FakeGenerate:
-    """Stands in for generate: returns pictures made beforehand, and notes what it was asked for."""
+    """Stands in for generate: returns the pictures made beforehand for the seeds, and notes what it was asked for."""
 
-    def __init__(self, pictures: torch.Tensor):
-        self.pictures, self.asked = pictures, {}
+    def __init__(self, pictures: torch.Tensor, first_seed: int):
+        self.pictures, self.first_seed, self.prompts, self.asked, self.most = pictures, first_seed, [], {}, 0
 
-    def __call__(self, model, schedule, prompts, shape, guidance_scale=3.0, **options):
-        self.asked = dict(prompts=prompts, shape=shape, guidance_scale=guidance_scale, **options)
-        yield torch.zeros_like(self.pictures)
-        yield self.pictures
+    def __call__(self, model, schedule, prompts, shape, guidance_scale, num_steps, seed):
+        self.prompts += prompts
+        self.asked = dict(shape=shape, guidance_scale=guidance_scale, num_steps=num_steps)
+        self.most = max(self.most, len(prompts))
+        place = seed - self.first_seed
+        yield torch.zeros(len(prompts), *shape)
+        yield self.pictures[place : place + len(prompts)]
 
 
 @pytest.mark.parametrize("num_digits, language", [(1, "en"), (2, "zh")])
@@ -234,14 +237,16 @@ def test_a_model_that_draws_what_it_is_asked_for_agrees_and_one_that_mixes_it_up
     digits_right, colours_right = judge_scenes(data.pictures, data.scenes, reader)
     rows = torch.nonzero(digits_right & colours_right)[:, 0]
     scenes = [data.scenes[row] for row in rows.tolist()]
-    fake = FakeGenerate(data.pictures[rows])
-    monkeypatch.setattr("ddpm_core.judging.scenes.generate", fake)
+    fake = FakeGenerate(data.pictures[rows], first_seed=4)
+    monkeypatch.setattr("ddpm_core.judging.drawing.generate", fake)
+    monkeypatch.setattr("ddpm_core.support.memory.PIXELS_AT_ONCE", 7 * 8 * 8 * num_digits)
     agreement = scene_agreement(None, schedule, scenes, language, reader, 2.5, num_steps=7, seed=4)
     assert agreement.dtype == torch.bool and agreement.tolist() == [True] * len(rows)
     prompts = [caption_of(scene, language, i % 4) for i, scene in enumerate(scenes)]
-    assert fake.asked == dict(prompts=prompts, shape=(3, 8, 8 * num_digits), guidance_scale=2.5, num_steps=7, seed=4)
+    assert fake.prompts == prompts and fake.most == 7
+    assert fake.asked == dict(shape=(3, 8, 8 * num_digits), guidance_scale=2.5, num_steps=7)
     fake.pictures = fake.pictures.roll(1, dims=0)
-    assert scene_agreement(None, schedule, scenes, language, reader).float().mean() < 0.1
+    assert scene_agreement(None, schedule, scenes, language, reader, seed=4).float().mean() < 0.1
 
 
 def test_a_model_that_draws_every_emoji_agrees_and_one_that_mixes_them_up_does_not(monkeypatch, schedule):
@@ -250,11 +255,12 @@ def test_a_model_that_draws_every_emoji_agrees_and_one_that_mixes_them_up_does_n
     rows = torch.randperm(len(emoji.characters), generator=torch.Generator().manual_seed(0))[:200]
     rows[-2:] = torch.tensor([0, len(emoji.characters) - 1])
     noise = torch.randn(200, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    fake = FakeGenerate((emoji.pictures[rows] + 0.02 * noise).clamp(-1, 1))
-    monkeypatch.setattr("ddpm_core.judging.emoji.generate", fake)
+    fake = FakeGenerate((emoji.pictures[rows] + 0.02 * noise).clamp(-1, 1), first_seed=4)
+    monkeypatch.setattr("ddpm_core.judging.drawing.generate", fake)
     agreement = emoji_agreement(None, schedule, emoji, rows, "zh", 2.5, num_steps=7, seed=4)
     assert agreement.dtype == torch.bool and agreement.all() and len(agreement) == len(rows)
     prompts = [emoji.captions["zh"][row] for row in rows.tolist()]
-    assert fake.asked == dict(prompts=prompts, shape=(3, 32, 32), guidance_scale=2.5, num_steps=7, seed=4)
+    assert fake.prompts == prompts and fake.most == 64  # of 200, so that they need little memory
+    assert fake.asked == dict(shape=(3, 32, 32), guidance_scale=2.5, num_steps=7)
     fake.pictures = fake.pictures.roll(2, dims=0)
-    assert not emoji_agreement(None, schedule, emoji, rows, "en").any()
+    assert not emoji_agreement(None, schedule, emoji, rows, "en", seed=4).any()

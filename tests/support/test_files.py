@@ -1,3 +1,6 @@
+import shlex
+from pathlib import PurePosixPath, PureWindowsPath
+
 import pytest
 
 import ddpm_core
@@ -24,3 +27,20 @@ def test_the_data_are_inside_an_installed_package_and_beside_the_package_in_a_cl
 def test_the_package_under_test_finds_its_own_data():
     assert files.shipped_file("cat.png").is_file()
     assert ddpm_core.load_cat(8).shape == (1, 3, 8, 8)
+
+
+@pytest.mark.parametrize("name", ["a.png", "my runs/a b.png", "it's $HOME & more; #1 (copy).png", "图片/一.png"])
+def test_a_quoted_path_is_one_word_for_a_shell(name):
+    assert shlex.split(f"look {files.quoted(PurePosixPath(name))}") == ["look", name]
+
+
+@pytest.mark.parametrize(
+    "name, typed",
+    [
+        (r"C:\runs\a-1.png", r"C:\runs\a-1.png"),
+        (r"C:\my runs\a.png", r'"C:\my runs\a.png"'),
+        (r"runs\a&b.png", r'"runs\a&b.png"'),
+    ],
+)
+def test_on_windows_a_path_stands_in_double_quotes(name, typed):
+    assert files.quoted(PureWindowsPath(name)) == typed

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -161,7 +162,8 @@ def test_the_course_is_copied_and_what_is_there_already_stays(packed, tmp_path, 
     folder = tmp_path / "my course"
     install(packed, folder)
     assert files_in(folder) == COURSE
-    assert f"cd {folder}" in (told := capsys.readouterr().out) and "jupyter lab notebooks" in told
+    typed = f'"{folder}"' if os.name == "nt" else shlex.quote(str(folder))
+    assert f"cd {typed}\n" in (told := capsys.readouterr().out) and "jupyter lab notebooks" in told
     (folder / "tiny_course.py").write_text("mine")
     (folder / "notes.txt").write_text("mine")
     install(packed, folder)

@@ -1,0 +1,30 @@
+"""Drawing what is to be judged."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ddpm_core.schedule import NoiseSchedule
+from ddpm_core.support.memory import in_parts
+from ddpm_core.text_to_image import TextToImage, generate
+
+
+def draw_all(
+    model: TextToImage,
+    schedule: NoiseSchedule,
+    prompts: Sequence[str],
+    shape: tuple[int, int, int],
+    guidance_scale: float,
+    num_steps: int | None = None,
+    seed: int = 0,
+) -> Tensor:
+    """The last pictures of generate, (N, C, H, W) on the CPU, for more prompts than memory holds at once."""
+    drawn = []
+    for part in in_parts(len(prompts), shape):
+        options = dict(num_steps=num_steps, seed=seed + part.start)
+        some = prompts[part.start : part.stop]
+        for x_t in generate(model, schedule, some, shape, guidance_scale, **options):  # noqa: B007
+            pass
+        drawn.append(x_t.cpu())
+    return torch.cat(drawn)
