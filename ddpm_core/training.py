@@ -69,13 +69,11 @@ def train(
     drop_probability: float = 0.1,  # share of conditions replaced by null_cond
     network: Callable[..., Tensor] | None = None,  # called in place of state.model, with the same weights
 ) -> Iterator[TrainingState]:
-    """Teaches state.model to predict noise, or x_0, as its .predicts says, with fit (DDPM algorithm 1).
+    """Teaches state.model what it predicts, with fit (DDPM algorithm 1). Raises what fit raises, and OutOfMemory.
 
     pictures: (N, C, H, W) floats in [-1, 1], or uint8, which takes a quarter of the memory; every iteration draws
               batch_size of them at random. Or, for more pictures than memory holds, a function that returns an
               endless iterator of batches (pictures, cond), from the batch of a given number on
-
-    Raises what fit raises, and OutOfMemory.
     """
     guards.instance("state", state, TrainingState, "TrainingState(model)")
     guards.instance("schedule", schedule, NoiseSchedule, "NoiseSchedule(betas)")
