@@ -66,6 +66,13 @@ def alts(outputs) -> list[str]:
     return [output.metadata.get("image/png", {}).get("alt") for output in figures(outputs)]
 
 
+def way_back(outputs) -> str:
+    """What stands right above the widget, for whoever opens a saved notebook and sees none."""
+    text = outputs[-2].data["text/html"]
+    assert WIDGET in outputs[-1].data and "Run this cell" in text
+    return text
+
+
 def grey_frames(count: int, height: int = 4, width: int = 6) -> list[np.ndarray]:
     return [np.full((height, width, 3), 20 * i, dtype=np.uint8) for i in range(count)]
 
@@ -105,7 +112,8 @@ def test_a_figure_becomes_its_pixels():
 def test_frames_are_shown_as_a_strip_and_as_a_widget_or_as_a_widget_alone(num_static):
     outputs, _ = shown(display.show_frames, grey_frames(5), list("abcde"), num_static=num_static, title="Noise")
     assert alts(outputs) == ["Noise: a, c, e"] * (num_static > 0)
-    assert [WIDGET in output.data for output in outputs] == [False] * (num_static > 0) + [True]
+    assert [WIDGET in output.data for output in outputs] == [False] * (num_static > 0) + [False, True]
+    assert "slider" in way_back(outputs)
 
 
 def test_moving_the_slider_changes_the_picture_and_its_caption(monkeypatch):
@@ -272,7 +280,8 @@ def test_a_prompt_box_stands_beside_its_static_twin(box):
     outputs, _, asked = box
     assert asked == [("a blue three", 3.0)]
     assert alts(outputs) == ["a blue three  (guidance scale 3)"]
-    assert [WIDGET in output.data for output in outputs] == [False, True]
+    assert [WIDGET in output.data for output in outputs] == [False, False, True]
+    assert "prompt box" in way_back(outputs)
 
 
 def test_typing_or_moving_the_slider_draws_anew(box):

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ddpm_core.course.display.pictures import show_pictures
-from ddpm_core.course.display.style import BLUE, SKY, write_out_numbers
+from ddpm_core.course.display.style import BLUE, SKY, show_widget, write_out_numbers
 from ddpm_core.support.notices import collect_notices
 from ddpm_core.support.pixels import encode, tile
 from ddpm_core.training_state import TrainingState
@@ -49,7 +49,7 @@ def prompt_box(draw: Callable[[str, float], Tensor], prompt: str, guidance_scale
     text.observe(redraw, names="value")
     slider.observe(redraw, names="value")
     widget = ipywidgets.VBox([ipywidgets.HBox([text, slider]), image, note])
-    display(widget)
+    show_widget(widget, "prompt box")
     return widget
 
 
