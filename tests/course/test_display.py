@@ -11,14 +11,11 @@ import PIL.Image
 import pytest
 import torch
 from fontTools.ttLib import TTFont
-from IPython.core.interactiveshell import InteractiveShell
-from IPython.core.pylabtools import select_figure_formats
 from IPython.utils.capture import capture_output
 from matplotlib import pyplot as plt
 from matplotlib.font_manager import fontManager
 from matplotlib.text import Annotation
 from torch import nn
-from traitlets.config import Config
 
 from ddpm_core import NoiseSchedule, PromptWarning, TrainingState, UNet, cosine_betas, train
 from ddpm_core.course import display
@@ -29,19 +26,7 @@ from ddpm_core.support.files import data_folder, shipped_file
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def shell(tmp_path_factory):
-    """An IPython shell, so that display() makes of its arguments what a notebook stores; figures become PNGs."""
-    before = matplotlib.get_backend()
-    matplotlib.use("agg")
-    folder = tmp_path_factory.mktemp("ipython")
-    config = Config({"HistoryManager": {"enabled": False}, "ProfileDir": {"location": str(folder)}})
-    shell = InteractiveShell.instance(config=config)
-    select_figure_formats(shell, {"png"})
-    yield shell
-    shell.restore_sys_module_state()
-    InteractiveShell.clear_instance()
-    matplotlib.use(before)
+pytestmark = pytest.mark.usefixtures("shell")
 
 
 @pytest.fixture(autouse=True)

@@ -73,7 +73,7 @@ def show_figure(figure: Figure, alt: str) -> None:
 
 
 def show_widget(widget: ipywidgets.Widget, name: str) -> None:
-    """Displays a widget, and above it how to get it back: where a saved notebook is opened again, an error stands there.
+    """Displays a widget, and above it how to get it back: a saved notebook shows an error in its place.
 
     name: what it is to the reader, such as "slider"
     """
