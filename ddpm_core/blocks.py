@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ddpm_core.support import guards
+
 
 class TimeEmbedding(nn.Module):
     """Turns step numbers into vectors: sines and cosines of many wavelengths, then a small network.
@@ -18,6 +20,7 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self, num_sinusoids: int, embedding_dim: int):
         super().__init__()
+        guards.multiple("num_sinusoids", num_sinusoids, 2, "sines and cosines")
         self.num_sinusoids = num_sinusoids
         self.network = nn.Sequential(
             nn.Linear(num_sinusoids, embedding_dim), nn.SiLU(), nn.Linear(embedding_dim, embedding_dim)
@@ -62,6 +65,7 @@ class AttentionBlock(nn.Module):
 
     def __init__(self, channels: int, num_heads: int = 4):
         super().__init__()
+        guards.heads("channels", channels, num_heads)
         self.num_heads = num_heads
         self.norm = group_norm(channels)
         self.to_qkv = nn.Linear(channels, 3 * channels)
@@ -82,6 +86,7 @@ class CrossAttentionBlock(nn.Module):
 
     def __init__(self, channels: int, context_dim: int, num_heads: int = 4):
         super().__init__()
+        guards.heads("channels", channels, num_heads)
         self.num_heads = num_heads
         self.norm = group_norm(channels)
         self.to_q = nn.Linear(channels, channels)
@@ -128,7 +133,8 @@ def join_heads(h: Tensor) -> Tensor:
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm in 8 groups."""
+    """GroupNorm in 8 groups. Raises ValueError unless channels is a multiple of 8."""
+    guards.multiple("channels", channels, 8, "the groups")
     return nn.GroupNorm(8, channels)
 
 

@@ -93,7 +93,7 @@ class Tokenizer:
 class TextEncoder(nn.Module):
     """A small Transformer (Vaswani et al. 2017) that reads a caption: each token's vector comes to know its neighbours.
 
-    vocabulary_size: len(tokenizer); max_length: tokenizer.max_length; dim: D
+    vocabulary_size: len(tokenizer); max_length: tokenizer.max_length; dim: D, a multiple of num_heads
 
     forward: token ids, long (B, L) with L up to max_length -> (B, L, D). What stands at padding is meaningless: mask it
     with padding_mask. A caption's vectors do not depend on the padding or on the rest of the batch.
@@ -101,6 +101,7 @@ class TextEncoder(nn.Module):
 
     def __init__(self, vocabulary_size: int, max_length: int, dim: int = 64, num_layers: int = 1, num_heads: int = 4):
         super().__init__()
+        guards.heads("dim", dim, num_heads)
         self.token_embedding = nn.Embedding(vocabulary_size, dim)
         self.position_embedding = nn.Parameter(torch.randn(max_length, dim))
         options = dict(dim_feedforward=2 * dim, dropout=0.0, activation="gelu", batch_first=True, norm_first=True)

@@ -128,3 +128,17 @@ def test_attention_weights_times_values_are_what_the_block_adds(block):
     heads = torch.einsum("bnlhw,bnlc->bhwnc", block.attention_weights(x, context, padding), values)
     added = block.to_out(heads.flatten(3)).permute(0, 3, 1, 2)
     torch.testing.assert_close(block(x, context, padding), x + added, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: TimeEmbedding(33, 64), "num_sinusoids must be a multiple of 2 .*; got 33"),
+        (lambda: ResidualBlock(12, 16, 64), "channels must be a multiple of 8 .*; got 12"),
+        (lambda: AttentionBlock(32, num_heads=5), "channels must be a multiple of 5 .*; got 32"),
+        (lambda: CrossAttentionBlock(32, 8, num_heads=0), "num_heads must be a whole number, 1 or more; got 0"),
+    ],
+)
+def test_a_width_that_cannot_be_shared_out_is_named_when_the_block_is_made(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -110,3 +110,8 @@ def test_the_mask_is_true_at_the_padding(tokenizer):
 def test_a_slip_is_named(tokenizer, encoder, slip, words):
     with pytest.raises((TypeError, ValueError), match=words):
         slip(tokenizer, encoder)
+
+
+def test_an_encoder_needs_a_width_that_its_heads_can_share():
+    with pytest.raises(ValueError, match=r"dim must be a multiple of 4 \(num_heads\); got 50"):
+        TextEncoder(10, 8, dim=50)

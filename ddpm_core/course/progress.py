@@ -26,6 +26,11 @@ def record(name: str) -> None:
             new.write(json.dumps(sorted(done())).encode())
 
 
+def is_kept() -> bool:
+    """Whether what is done here should outlive the kernel: not in a test, say, which gives no file for it."""
+    return _file() is not None
+
+
 def _file() -> Path | None:
     """In the folder that the notebook runs in, unless DDPM_PROGRESS names another file, or none: an empty name."""
     name = os.environ.get("DDPM_PROGRESS", ".progress.json")

@@ -21,6 +21,7 @@ from ddpm_core.course.safe_call import is_stub, made_safe
 from ddpm_core.data.digit_scenes import Scene
 from ddpm_core.judging import DigitReader, judge_scenes
 from ddpm_core.support import guards
+from ddpm_core.training_state import TrainingState
 
 GATES = ("04", "05")
 DONE, OPEN = "●", "○"
@@ -103,7 +104,22 @@ def gate(
         record(f"gate {notebook}")
         print(f"Gate {notebook} is open: {found}. {_counted()}")
     else:
-        print(f"Gate {notebook} stays shut: {found}. Was the training run to its end, and sampled with ema_model?")
+        print(
+            f"Gate {notebook} stays shut: {found}. Was the training run to its end, with enough iterations "
+            "and a fitting learning rate, and were the pictures drawn with ema_model?"
+        )
+
+
+def likely_cause(state: TrainingState, num_iterations: int, learning_rate: float) -> str:
+    """Why the samples of a model are bad, as far as its training tells: not finished, or what the loss did."""
+    if state.iteration < num_iterations:
+        return f"the training stands at iteration {state.iteration} of {num_iterations}: run its cell to the end"
+    tenth = 1 + num_iterations // 10
+    first, last = (sum(losses) / len(losses) for losses in (state.losses[:3], state.losses[-tenth:]))
+    went = f"in {num_iterations} iterations with learning_rate = {learning_rate:g} the loss went from {first:.2f} to"
+    if last > 0.8 * first:
+        return f"{went} {last:.2f}, so next to nothing was learnt: try a larger learning_rate, or a much smaller one"
+    return f"{went} {last:.2f}: try more iterations, another learning_rate, or more channels"
 
 
 def assign_letters(patients: Sequence) -> dict[str, object]:

@@ -201,6 +201,18 @@ def one_condition_each(x_t: Tensor, cond: Tensor) -> None:
         raise ValueError(f"there are {len(cond)} conditions for {len(x_t)} pictures; there must be one for each")
 
 
+def multiple(name: str, value: object, of: int, what: str) -> None:
+    """A width that is shared out evenly, among what."""
+    if not is_whole(value) or value < 1 or value % of:
+        raise ValueError(f"{name} must be a multiple of {of} ({what}); got {describe(value)}")
+
+
+def heads(name: str, width: object, num_heads: object) -> None:
+    """Each head of attention takes its share of the width."""
+    whole_number("num_heads", num_heads)
+    multiple(name, width, num_heads, "num_heads")
+
+
 def unet_plan(
     channels: object, attention: Sequence, cross_attention: Sequence, context_dim: int | None, **counts: object
 ) -> None:

@@ -11,14 +11,11 @@ import PIL.Image
 import pytest
 import torch
 from fontTools.ttLib import TTFont
-from IPython.core.interactiveshell import InteractiveShell
-from IPython.core.pylabtools import select_figure_formats
 from IPython.utils.capture import capture_output
 from matplotlib import pyplot as plt
 from matplotlib.font_manager import fontManager
 from matplotlib.text import Annotation
 from torch import nn
-from traitlets.config import Config
 
 from ddpm_core import NoiseSchedule, PromptWarning, TrainingState, UNet, cosine_betas, train
 from ddpm_core.course import display
@@ -29,19 +26,7 @@ from ddpm_core.support.files import data_folder, shipped_file
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def shell(tmp_path_factory):
-    """An IPython shell, so that display() makes of its arguments what a notebook stores; figures become PNGs."""
-    before = matplotlib.get_backend()
-    matplotlib.use("agg")
-    folder = tmp_path_factory.mktemp("ipython")
-    config = Config({"HistoryManager": {"enabled": False}, "ProfileDir": {"location": str(folder)}})
-    shell = InteractiveShell.instance(config=config)
-    select_figure_formats(shell, {"png"})
-    yield shell
-    shell.restore_sys_module_state()
-    InteractiveShell.clear_instance()
-    matplotlib.use(before)
+pytestmark = pytest.mark.usefixtures("shell")
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +49,13 @@ def figures(outputs) -> list:
 
 def alts(outputs) -> list[str]:
     return [output.metadata.get("image/png", {}).get("alt") for output in figures(outputs)]
+
+
+def way_back(outputs) -> str:
+    """What stands right above the widget, for whoever opens a saved notebook and sees none."""
+    text = outputs[-2].data["text/html"]
+    assert WIDGET in outputs[-1].data and "Run this cell" in text
+    return text
 
 
 def grey_frames(count: int, height: int = 4, width: int = 6) -> list[np.ndarray]:
@@ -105,7 +97,8 @@ def test_a_figure_becomes_its_pixels():
 def test_frames_are_shown_as_a_strip_and_as_a_widget_or_as_a_widget_alone(num_static):
     outputs, _ = shown(display.show_frames, grey_frames(5), list("abcde"), num_static=num_static, title="Noise")
     assert alts(outputs) == ["Noise: a, c, e"] * (num_static > 0)
-    assert [WIDGET in output.data for output in outputs] == [False] * (num_static > 0) + [True]
+    assert [WIDGET in output.data for output in outputs] == [False] * (num_static > 0) + [False, True]
+    assert "slider" in way_back(outputs)
 
 
 def test_moving_the_slider_changes_the_picture_and_its_caption(monkeypatch):
@@ -272,7 +265,8 @@ def test_a_prompt_box_stands_beside_its_static_twin(box):
     outputs, _, asked = box
     assert asked == [("a blue three", 3.0)]
     assert alts(outputs) == ["a blue three  (guidance scale 3)"]
-    assert [WIDGET in output.data for output in outputs] == [False, True]
+    assert [WIDGET in output.data for output in outputs] == [False, False, True]
+    assert "prompt box" in way_back(outputs)
 
 
 def test_typing_or_moving_the_slider_draws_anew(box):

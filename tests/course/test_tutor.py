@@ -6,10 +6,21 @@ from unittest import mock
 import pytest
 import torch
 
-from ddpm_core import DigitReader, add_noise, draw_scenes, load_digit_scenes, load_digits
+from ddpm_core import (
+    DigitReader,
+    NoiseSchedule,
+    TrainingState,
+    UNet,
+    add_noise,
+    cosine_betas,
+    draw_scenes,
+    load_digit_scenes,
+    load_digits,
+    train,
+)
 from ddpm_core.course import progress as kept
 from ddpm_core.course.exercises import EXERCISES
-from ddpm_core.course.tutor import assign_letters, check, gate, hint, progress, reveal, sketch
+from ddpm_core.course.tutor import assign_letters, check, gate, hint, likely_cause, progress, reveal, sketch
 
 pytestmark = pytest.mark.usefixtures("progress_file")
 
@@ -130,6 +141,36 @@ def test_a_gate_takes_the_reader_that_it_is_given(capsys):
 
     gate("04", load_digits("held_out")[0], reader=Blind())
     assert "Gate 04 stays shut: the reader is sure of 0% as many" in capsys.readouterr().out
+
+
+def trained(num_iterations: int, learning_rate: float, stop_after: int | None = None) -> TrainingState:
+    torch.manual_seed(0)
+    state = TrainingState(UNet(1, (8,)))
+    run = train(state, NoiseSchedule(cosine_betas(50)), load_digits("train")[0], num_iterations, 32, learning_rate)
+    for _ in zip(range(stop_after or num_iterations), run, strict=False):
+        pass
+    return state
+
+
+def test_a_run_that_was_stopped_or_never_begun_is_the_likely_cause():
+    assert "iteration 0 of 750" in likely_cause(TrainingState(UNet(1, (8,))), 750, 5e-3)
+    assert "iteration 3 of 20" in likely_cause(trained(20, 5e-3, stop_after=3), 20, 5e-3)
+
+
+@pytest.mark.parametrize("learning_rate", [1e-6, 10.0])
+def test_a_full_run_that_learnt_nothing_names_its_learning_rate(learning_rate):
+    cause = likely_cause(trained(60, learning_rate), 60, learning_rate)
+    assert f"learning_rate = {learning_rate:g}" in cause and "nothing was learnt" in cause
+
+
+def test_a_full_run_that_learnt_something_names_what_could_be_more():
+    cause = likely_cause(trained(60, 5e-3), 60, 5e-3)
+    assert "60 iterations with learning_rate = 0.005" in cause and "nothing" not in cause
+
+
+def test_a_gate_that_stays_shut_names_the_learning_rate(capsys):
+    gate("04", torch.randn(100, 1, 8, 8))
+    assert "learning rate" in capsys.readouterr().out
 
 
 def test_the_letters_of_the_clinic_are_those_that_its_check_expects(capsys):

@@ -72,6 +72,13 @@ def test_an_instance_a_list_and_a_string_are_asked_for_by_name():
         guards.one_of("split", "test", ("train", "held_out"))
 
 
+@pytest.mark.parametrize("value", [50, 0, -4, 4.0, True, "8"], ids=repr)
+def test_a_multiple_is_whole_and_leaves_nothing_over(value):
+    with refused(ValueError, "dim must be a multiple of 4 (num_heads); got", repr(value)):
+        guards.heads("dim", value, 4)
+    guards.heads("dim", np.int64(8), 4)
+
+
 @pytest.mark.parametrize(
     "value, words",
     [

@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 from IPython.display import Image, display
 
-from ddpm_core.course.display.style import label_columns, label_rows, show_figure
+from ddpm_core.course.display.style import label_columns, label_rows, show_figure, show_widget
 from ddpm_core.support.pixels import encode
 
 
@@ -50,7 +50,7 @@ def show_frames(
     menu.observe(move, names="value")
     controls = [play, slider, caption] if len(choices) == 1 else [menu, play, slider, caption]
     widget = ipywidgets.VBox([ipywidgets.HBox(controls), image])
-    display(widget)
+    show_widget(widget, "slider")
     return widget
 
 

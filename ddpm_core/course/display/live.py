@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import ipywidgets
@@ -13,7 +14,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ddpm_core.course.display.pictures import show_pictures
-from ddpm_core.course.display.style import BLUE, SKY, write_out_numbers
+from ddpm_core.course.display.style import BLUE, SKY, show_widget, write_out_numbers
+from ddpm_core.course.kept_run import KeptRun
 from ddpm_core.support.notices import collect_notices
 from ddpm_core.support.pixels import encode, tile
 from ddpm_core.training_state import TrainingState
@@ -49,7 +51,7 @@ def prompt_box(draw: Callable[[str, float], Tensor], prompt: str, guidance_scale
     text.observe(redraw, names="value")
     slider.observe(redraw, names="value")
     widget = ipywidgets.VBox([ipywidgets.HBox([text, slider]), image, note])
-    display(widget)
+    show_widget(widget, "prompt box")
     return widget
 
 
@@ -58,18 +60,23 @@ def watch(
     state: TrainingState,
     num_iterations: int,
     preview: Callable[[TrainingState], Tensor] | None = None,
+    keep: Path | str | None = None,
 ) -> None:
     """Iterates a training run to its end with a progress bar, a live loss curve and samples on the way.
 
     run:     what train(state, ...) returns
     preview: state -> pictures (N, C, H, W) in [-1, 1], called six times: at the end, halfway, a quarter of the way
              and so on, as most is learnt early
+    keep:    a file, such as "../build/my-run.safetensors". Now and then the run is saved there. If the kernel ends
+             before the run does, the next watch of the same run goes on from it, and says so
 
     The bar moves twice a second; the curve, which takes longer to draw, with each preview, and else every ten seconds.
     The stop button (or Ctrl-C) ends the cell in peace: the state keeps all that was learnt, and the same cell goes on.
     """
     bar, figure_handle = display(HTML(""), display_id=True), display(HTML(""), display_id=True)
     preview_at = {max(1, round(num_iterations / 2**i)) for i in range(6)}
+    kept = KeptRun(keep, run, state)
+    kept.come_back()
     rows = _previews.setdefault(state, {})  # kept with the state, so that a run that goes on shows its beginning, too
     first_iteration, drawn_iteration = state.iteration, None
     began = bar_drawn = figure_drawn = time.perf_counter()
@@ -92,9 +99,12 @@ def watch(
                 draw_figure()
             elif now - figure_drawn > SECONDS_BETWEEN_FIGURES:
                 draw_figure()
+            kept.save_if_due()
     except KeyboardInterrupt:
+        kept.save()
         print(f"Stopped at iteration {state.iteration}. Nothing is lost: run this cell again and it goes on.")
     else:
+        kept.remove()
         if state.iteration == first_iteration:
             print(f"This run has done its {num_iterations:,} iterations: for another one, make a new TrainingState.")
     if state.losses and drawn_iteration != state.iteration:

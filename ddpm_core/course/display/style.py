@@ -3,9 +3,10 @@
 import dataclasses
 from collections.abc import Sequence
 
+import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
-from IPython.display import display
+from IPython.display import HTML, display
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -69,6 +70,15 @@ def show_figure(figure: Figure, alt: str) -> None:
     """Displays a matplotlib figure with a text for readers who cannot see it."""
     display(figure, metadata={"image/png": {"alt": alt}})
     plt.close(figure)
+
+
+def show_widget(widget: ipywidgets.Widget, name: str) -> None:
+    """Displays a widget, and above it how to get it back: a saved notebook shows an error in its place.
+
+    name: what it is to the reader, such as "slider"
+    """
+    display(HTML(f"<small>No {name} below? Run this cell to bring it back: a saved notebook does not keep it.</small>"))
+    display(widget)
 
 
 def figure_to_pixels(figure: Figure) -> np.ndarray:
