@@ -30,7 +30,8 @@ ALL = [Requirement(text) for text in sum(EXTRAS.values(), PROJECT["dependencies"
 REQUIREMENTS = [requirement for requirement in ALL if requirement.name != PROJECT["name"]]  # an extra names another
 INSTALLED = [requirement for requirement in REQUIREMENTS if str(requirement) not in EXTRAS["bench"]]
 CONTAINER = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text(encoding="utf-8"))
-NOT_THE_HEART = {"benchmarks", "environment", "main", "notebooks", "readme"}  # what tests/test_*.py is about besides
+# What tests/test_*.py is about besides.
+NOT_THE_HEART = {"benchmarks", "environment", "main", "notebook_settings", "notebooks", "readme"}
 PYTHONS = [Version(f"3.{minor}") for minor in range(8, 30)]
 
 
