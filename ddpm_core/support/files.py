@@ -1,6 +1,8 @@
 """Where the course's own files are. Nothing here is about diffusion."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -21,6 +23,20 @@ def shipped_file(name: str) -> Path:
     if not path.is_file():
         raise FileNotFoundError(f"{name} is not in {data_folder()}; get it back with: git checkout -- data/{name}")
     return path
+
+
+@contextmanager
+def reading(*names: str) -> Iterator[list[Path]]:
+    """The paths of files that come with the course; whatever goes wrong with them in the block is DataUnavailable."""
+    try:
+        yield [shipped_file(name) for name in names]
+    except FileNotFoundError as error:
+        raise DataUnavailable(str(error)) from error
+    except Exception as error:  # from damaged files, Pillow and our own lines raise nearly anything
+        raise DataUnavailable(
+            f"{' or '.join(names)} in {data_folder()} is damaged; get it back with: "
+            f"git checkout -- {' '.join(f'data/{name}' for name in names)} ({error})"
+        ) from error
 
 
 def make_folder(file: Path) -> None:

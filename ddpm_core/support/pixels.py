@@ -62,10 +62,21 @@ def write_pictures(pictures: Tensor, path: Path) -> None:
 
 def read_rgb(path: Path) -> Tensor:
     """A picture file that comes with the course, as it is: uint8 (3, H, W)."""
+    return _pixels(path, "RGB").permute(2, 0, 1)
+
+
+def read_grey(path: Path) -> Tensor:
+    """The same of a picture without colours: uint8 (H, W)."""
+    return _pixels(path, "L")
+
+
+def _pixels(path: Path, mode: str) -> Tensor:
     from PIL import Image
 
     with Image.open(path) as picture:
-        return torch.tensor(np.asarray(picture.convert("RGB"))).permute(2, 0, 1)
+        picture.verify()  # the checksums in the file, of which PIL reads past some
+    with Image.open(path) as picture:
+        return torch.tensor(np.asarray(picture.convert(mode)))
 
 
 def read_square(file: Path | BinaryIO, size: int) -> Tensor:
