@@ -37,6 +37,7 @@ CHECKSUMS = {
     "NotoSansSC-subset.otf": "5d970610a3d8f6d9e5b9ac6084a060c65e42039e719ce1d20160176565207671",
     "OFL.txt": "1f301ebc2e9a9e1fb261b60948ad317450fc433b55cbeac5910037cf4cc4b435",
     "cat.png": "5f27baab03e36a2f31c24ddb91372641f653d13050b20a7730f07dcaa0177584",
+    "digit-reader.safetensors": "5d390f7127c3904e064b9fbb23212834f732362557f7eabcb85d983097735a85",
     "digit-scenes.safetensors": "010a325b7fa9a7af9c7b5ffa1305cd19a7ef0c6efd49465b808931316223c281",
     "emoji.jsonl": "1efd859b2d4f95d5f74005983de44ffc3368c5c76bf86215bdcfdf1b5e13c2b3",
     "emoji.png": "417596ad6027226b07b74ddeaa689e07b2aeec310279c1446acaa5bf0dcc1c8a",

@@ -35,7 +35,7 @@ def reading(*names: str) -> Iterator[list[Path]]:
     except Exception as error:  # from damaged files, Pillow and our own lines raise nearly anything
         raise DataUnavailable(
             f"{' or '.join(names)} in {data_folder()} is damaged; get it back with: "
-            f"git checkout -- {' '.join(f'data/{name}' for name in names)} ({error})"
+            f"git checkout -- {' '.join(f'data/{name}' for name in names)} ({' '.join(str(error).split())})"
         ) from error
 
 

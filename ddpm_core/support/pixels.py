@@ -19,7 +19,9 @@ def from_bytes(pixels: Tensor) -> Tensor:
 
 
 def to_bytes(pictures: Tensor) -> Tensor:
-    """Floats in [-1, 1] -> uint8. Values outside are cut off, as a screen has no more."""
+    """Floats in [-1, 1] -> uint8. Values outside are cut off, as a screen has no more. What is uint8 stays."""
+    if pictures.dtype == torch.uint8:
+        return pictures
     return ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 

@@ -60,6 +60,11 @@ def test_a_sheet_is_filled_row_by_row_with_white_gaps():
     assert all((sheet[:, :, c] == expected).all() for c in range(3))
 
 
+def test_bytes_stay_bytes():
+    pixels = torch.arange(256, dtype=torch.uint8)
+    assert to_bytes(pixels) is pixels
+
+
 def test_a_sheet_enlarges_pictures_by_a_whole_number_and_never_shrinks_them():
     picture = torch.tensor([[-1.0, 1.0]]).reshape(1, 1, 1, 2)
     assert tile(picture, width=7)[:, :, 0].tolist() == [[0, 0, 0, 255, 255, 255]] * 3
