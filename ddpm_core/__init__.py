@@ -22,6 +22,7 @@ from ddpm_core.data import (
     load_cat,
     load_digit_scenes,
     load_digits,
+    load_mnist,
     load_pictures,
     load_torchvision,
     write_shards,

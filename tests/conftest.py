@@ -16,7 +16,7 @@ def digits() -> Tensor:
 
 @pytest.fixture(scope="session")
 def reader() -> DigitReader:
-    """The judge of drawn digits, who takes two seconds to learn them."""
+    """The judge of drawn digits."""
     return DigitReader()
 
 

@@ -443,7 +443,7 @@ def tiny_preset() -> Preset:
     """A preset of the real kind that is done within a second."""
 
     def load():
-        data = load_digit_scenes(1, 40)
+        data = load_digit_scenes(1, 40, as_bytes=True)
         return data.pictures, data.captions
 
     preset = dataclasses.replace(
@@ -485,7 +485,7 @@ def test_a_preset_leaves_a_scored_model_that_says_how_it_was_made_and_pictures_o
     assert finished.notes["command"] == "python -m ddpm_core train --preset digit-scenes"
     assert finished.notes["data_checksum"] == data_checksum(*tiny_preset.load())
     assert finished.notes["iterations"] == 4 and finished.notes["seconds"] >= 0 and "torch" in finished.notes["machine"]
-    assert finished.notes["picture_size"] == [3, 8, 8]
+    assert finished.notes["picture_size"] == [3, 28, 28]
     assert iterations_in(published / "runs/digit-scenes.safetensors") == 4
     assert PIL.Image.open(published / "runs/digit-scenes.png").width > 100
 
@@ -633,7 +633,7 @@ def test_guidance_and_the_negative_prompt_reach_the_sampler(text_checkpoint, mon
     monkeypatch.setattr(drawing, "generate", lambda model, *rest: asked.append(rest[1:]) or generate(model, *rest))
     succeed("sample", text_checkpoint, "red 7", "--guidance-scale", 0, "--negative", "blue", "--num-steps", 5)
     succeed("sample", text_checkpoint)
-    assert asked == [(["red 7"], (3, 8, 8), 0.0, "blue", 5, 0), ([""] * 16, (3, 8, 8), 3.0, "", 50, 0)]
+    assert asked == [(["red 7"], (3, 28, 28), 0.0, "blue", 5, 0), ([""] * 16, (3, 28, 28), 3.0, "", 50, 0)]
 
 
 @pytest.mark.parametrize(

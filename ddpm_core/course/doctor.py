@@ -37,10 +37,15 @@ CHECKSUMS = {
     "NotoSansSC-subset.otf": "5d970610a3d8f6d9e5b9ac6084a060c65e42039e719ce1d20160176565207671",
     "OFL.txt": "1f301ebc2e9a9e1fb261b60948ad317450fc433b55cbeac5910037cf4cc4b435",
     "cat.png": "5f27baab03e36a2f31c24ddb91372641f653d13050b20a7730f07dcaa0177584",
+    "digit-reader.safetensors": "5d390f7127c3904e064b9fbb23212834f732362557f7eabcb85d983097735a85",
     "digit-scenes.safetensors": "010a325b7fa9a7af9c7b5ffa1305cd19a7ef0c6efd49465b808931316223c281",
     "emoji.jsonl": "1efd859b2d4f95d5f74005983de44ffc3368c5c76bf86215bdcfdf1b5e13c2b3",
     "emoji.png": "417596ad6027226b07b74ddeaa689e07b2aeec310279c1446acaa5bf0dcc1c8a",
     "emoji.safetensors": "9570ec683798e14cd898367deaa44d4b6d665c8fd84d17441dc4d92d883d6ed0",
+    "mnist-held-out.png": "49af7f32d2aac9808828227d586f03d5ed00e6d08762549917d41eb8866c3fd1",
+    "mnist-held-out.txt": "41161b3de39ec01965971d1ef6590fd03943d81aea4d6bdb0d4791c1ae2e2cbb",
+    "mnist-train.png": "19cdbc13c57f3c492b6d054a5232faed0863aa2cc0563593605c0bb69156fe72",
+    "mnist-train.txt": "b3b77923f29324ff8d3f4b832a6ef0213b669ee8db6709b87265feff25dec58c",
 }  # sha256 of the files in data/
 INSTALL = "run make setup, or: pip install -e .[lab,test]"
 ON_THIS_MACHINE = " on this machine"

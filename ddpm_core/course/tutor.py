@@ -75,9 +75,9 @@ def gate(
 ) -> None:
     """Says whether the samples of the learner's own model pass: the digit reader must read them as asked.
 
-    "04": pictures (N, 1, 8, 8): the reader is sure of at least 85 % as many as of real digits, and each digit comes.
-    "05": pictures (N, 3, 8, 8) and the scenes that were asked for: digit and colour right in at least 90 %.
-    N at least 100. reader: None trains one, which takes a second or two. Raises ValueError for another notebook or too
+    "04": pictures (N, 1, 28, 28): the reader is sure of at least 85 % as many as of real digits, and each digit comes.
+    "05": pictures (N, 3, 28, 28) and the scenes that were asked for: digit and colour right in at least 90 %.
+    N at least 100. reader: None makes one. Raises ValueError for another notebook or too
     few pictures, TypeError for another reader.
     """
     guards.one_of("notebook", notebook, GATES)

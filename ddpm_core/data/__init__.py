@@ -7,6 +7,7 @@ from ddpm_core.data.cat import load_cat
 from ddpm_core.data.digit_scenes import DigitScenes, all_scenes, caption_of, draw_scenes, is_withheld, load_digit_scenes
 from ddpm_core.data.digits import load_digits
 from ddpm_core.data.emoji import EmojiDataset
+from ddpm_core.data.mnist import load_mnist
 from ddpm_core.data.shard_files import write_shards
 from ddpm_core.data.shards import PictureTextShards
 from ddpm_core.data.torchvision_sets import load_torchvision

@@ -30,8 +30,8 @@ def load_torchvision(
         why = "is there a network, or a damaged file in the way?" if download else "download=False forbids it."
         reason = " ".join(str(error).split()) or type(error).__name__  # torchvision's own spans several lines
         raise DataUnavailable(
-            f"{name} is missing or damaged in {folder} and was not downloaded: {why} load_digits() works offline. "
-            f"({reason})"
+            f"{name} is missing or damaged in {folder} and was not downloaded: {why} load_mnist() and load_digits() "
+            f"work offline. ({reason})"
         ) from error
     pixels = torch.as_tensor(data_set.data)  # uint8, (N, H, W) or (N, H, W, C)
     pixels = pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)

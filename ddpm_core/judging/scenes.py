@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ddpm_core.data.digit_scenes import COLOURS, Scene, caption_of
+from ddpm_core.data.mnist import SIZE
 from ddpm_core.judging.digits import DigitReader
 from ddpm_core.judging.drawing import draw_all
 from ddpm_core.schedule import NoiseSchedule
@@ -15,18 +16,17 @@ from ddpm_core.text_to_image import TextToImage
 
 
 def judge_scenes(pictures: Tensor, scenes: Sequence[Scene], reader: DigitReader) -> tuple[Tensor, Tensor]:
-    """Does each picture (N, 3, 8, 8 or 16) in [-1, 1] show its scene? Digits right, colours right: bool, (N,) each.
+    """Does each picture (N, 3, 28, 28 or 56) in [-1, 1] show its scene? Digits right, colours right: bool, (N,) each.
 
-    Each half is judged by itself: its digit by the reader, from the brightest channel; its colour by the mean colour
-    of the ink, whose proportions of red, green and blue must be nearest to those of the colour asked for. All of a
-    picture's digits must be right.
+    Each half is judged by itself: its digit by the reader, from the brightest channel; its colour as by ink_colours.
+    All of a picture's digits must be right.
     """
     guards.pictures(pictures)
-    wanted = [(3, 8, 8 * len(scene)) for scene in scenes]
-    if pictures.shape[3] > 16 or [tuple(picture.shape) for picture in pictures] != wanted:
+    wanted = [(3, SIZE, SIZE * len(scene)) for scene in scenes]
+    if pictures.shape[3] > 2 * SIZE or [tuple(picture.shape) for picture in pictures] != wanted:
         raise ValueError(
-            f"pictures must be (N, 3, 8, 8) or (N, 3, 8, 16), one for each of the {len(scenes)} scenes and as wide as "
-            f"its digits; got {tuple(pictures.shape)}"
+            f"pictures must be (N, 3, {SIZE}, {SIZE}) or (N, 3, {SIZE}, {2 * SIZE}), one for each of the {len(scenes)} "
+            f"scenes and as wide as its digits; got {tuple(pictures.shape)}"
         )
     digits_right = torch.ones(len(pictures), dtype=torch.bool)
     for side, half in enumerate(_halves(pictures)):
@@ -40,17 +40,21 @@ def judge_scenes(pictures: Tensor, scenes: Sequence[Scene], reader: DigitReader)
 
 
 def ink_colours(pictures: Tensor) -> list[tuple[str, ...]]:
-    """The colour of each digit in each picture (N, 3, 8, 8 or 16): the one whose proportions the mean is nearest to."""
+    """The colour of each digit in each picture (N, 3, 28, 28 or 56).
+
+    It is the one whose proportions of red, green and blue are nearest to those of the mean of all pixels. The mean is
+    weighted with the brightness of each pixel, or a background that is not quite black would count as grey ink.
+    """
     names = list(COLOURS)
     proportions = F.normalize(torch.tensor([COLOURS[name] for name in names]), dim=1)
-    means = [half.mean(dim=(2, 3)) for half in _halves(pictures)]
-    nearest = [torch.cdist(F.normalize(mean, dim=1), proportions).argmin(dim=1).tolist() for mean in means]
+    sums = [(half * half.amax(dim=1, keepdim=True)).sum(dim=(2, 3)) for half in _halves(pictures)]
+    nearest = [torch.cdist(F.normalize(each, dim=1), proportions).argmin(dim=1).tolist() for each in sums]
     return [tuple(names[i] for i in sides) for sides in zip(*nearest, strict=True)]
 
 
 def _halves(pictures: Tensor) -> tuple[Tensor, ...]:
-    """The ink of each digit from left to right, (N, 3, 8, 8) in [0, 1]."""
-    return ((pictures.cpu() + 1) / 2).split(8, dim=3)
+    """The ink of each digit from left to right, (N, 3, 28, 28) in [0, 1]."""
+    return ((pictures.cpu() + 1) / 2).split(SIZE, dim=3)
 
 
 def scene_agreement(
@@ -67,7 +71,7 @@ def scene_agreement(
     options: num_steps and seed, as of generate
     """
     prompts = [caption_of(scene, language, wording=i % 4) for i, scene in enumerate(scenes)]
-    shape = (3, 8, 8 * len(scenes[0]))
+    shape = (3, SIZE, SIZE * len(scenes[0]))
     pictures = draw_all(model, schedule, prompts, shape, guidance_scale, **options)
     digits_right, colours_right = judge_scenes(pictures, scenes, reader)
     return digits_right & colours_right

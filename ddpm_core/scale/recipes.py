@@ -53,7 +53,7 @@ def data_checksum(pictures: Tensor, captions: list[str]) -> str:
 
 
 def _load_digit_scenes() -> tuple[Tensor, list[str]]:
-    data = load_digit_scenes(num_digits=2, count=60_000)
+    data = load_digit_scenes(num_digits=2, count=60_000, as_bytes=True)
     return data.pictures, data.captions
 
 

@@ -247,7 +247,7 @@ def captioned_model(captions: Iterable[str], channels: tuple[int, ...], source: 
 def _as_bytes(pictures: Tensor) -> Tensor:
     """The pictures as uint8, a quarter of the memory, where that loses nothing."""
     pixels = to_bytes(pictures)
-    return pixels if torch.equal(from_bytes(pixels), pictures) else pictures
+    return pixels if pixels is pictures or torch.equal(from_bytes(pixels), pictures) else pictures
 
 
 def _widths(channels: str | None, picture_size: int = 0) -> tuple[int, ...]:

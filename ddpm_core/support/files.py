@@ -3,6 +3,8 @@
 import os
 import re
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePath, PureWindowsPath
 
 
@@ -30,6 +32,20 @@ def quoted(path: PurePath) -> str:
     if isinstance(path, PureWindowsPath):  # the shells there want double quotes, and leave backslashes alone
         return f'"{path}"' if re.search(r"[^\w.:\\/-]", str(path)) else str(path)
     return shlex.quote(str(path))
+
+
+@contextmanager
+def reading(*names: str) -> Iterator[list[Path]]:
+    """The paths of files that come with the course; whatever goes wrong with them in the block is DataUnavailable."""
+    try:
+        yield [shipped_file(name) for name in names]
+    except FileNotFoundError as error:
+        raise DataUnavailable(str(error)) from error
+    except Exception as error:  # from damaged files, Pillow and our own lines raise nearly anything
+        raise DataUnavailable(
+            f"{' or '.join(names)} in {data_folder()} is damaged; get it back with: "
+            f"git checkout -- {' '.join(f'data/{name}' for name in names)} ({' '.join(str(error).split())})"
+        ) from error
 
 
 def make_folder(file: Path) -> None:

@@ -19,7 +19,9 @@ def from_bytes(pixels: Tensor) -> Tensor:
 
 
 def to_bytes(pictures: Tensor) -> Tensor:
-    """Floats in [-1, 1] -> uint8. Values outside are cut off, as a screen has no more."""
+    """Floats in [-1, 1] -> uint8. Values outside are cut off, as a screen has no more. What is uint8 stays."""
+    if pictures.dtype == torch.uint8:
+        return pictures
     return ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
@@ -62,10 +64,21 @@ def write_pictures(pictures: Tensor, path: Path) -> None:
 
 def read_rgb(path: Path) -> Tensor:
     """A picture file that comes with the course, as it is: uint8 (3, H, W)."""
+    return _pixels(path, "RGB").permute(2, 0, 1)
+
+
+def read_grey(path: Path) -> Tensor:
+    """The same of a picture without colours: uint8 (H, W)."""
+    return _pixels(path, "L")
+
+
+def _pixels(path: Path, mode: str) -> Tensor:
     from PIL import Image
 
     with Image.open(path) as picture:
-        return torch.tensor(np.asarray(picture.convert("RGB"))).permute(2, 0, 1)
+        picture.verify()  # the checksums in the file, of which PIL reads past some
+    with Image.open(path) as picture:
+        return torch.tensor(np.asarray(picture.convert(mode)))
 
 
 def read_square(file: Path | BinaryIO, size: int) -> Tensor:

@@ -37,8 +37,8 @@ def split(preset: Preset) -> tuple[dict, dict, int]:
 DIGITS = dict(channels=(32, 32))
 # what, pictures and captions, U-Net, what text adds to it, text_dim: notebook 05's live network and the two presets
 CASES = [
-    ("coloured digits, 8x8", lambda: load_scenes(1), DIGITS, {}, 64),
-    ("digit scenes, 8x16", lambda: load_scenes(2), *split(PRESETS["digit-scenes"])),
+    ("coloured digits, 28x28", lambda: load_scenes(1), DIGITS, {}, 64),
+    ("digit scenes, 28x56", lambda: load_scenes(2), *split(PRESETS["digit-scenes"])),
     ("emoji, 32x32", PRESETS["emoji"].load, *split(PRESETS["emoji"])),
 ]
 

@@ -16,6 +16,7 @@ from ddpm_core import (
     draw_scenes,
     load_digit_scenes,
     load_digits,
+    load_mnist,
     train,
 )
 from ddpm_core.course import progress as kept
@@ -95,12 +96,12 @@ def test_without_the_variable_it_lies_in_the_notebooks_folder(tmp_path, monkeypa
 
 
 def test_the_gate_of_04_opens_for_real_digits_and_not_for_noise_or_ones_alone(capsys):
-    digits, labels = load_digits("held_out")
+    digits, labels = load_mnist("held_out")
     gate("04", digits)
     assert "Gate 04 is open: " in capsys.readouterr().out
-    gate("04", torch.randn(100, 1, 8, 8))
+    gate("04", torch.randn(100, 1, 28, 28))
     assert "Gate 04 stays shut: " in capsys.readouterr().out
-    gate("04", digits[labels == 1].repeat(4, 1, 1, 1))
+    gate("04", digits[labels == 1])
     assert "the rarest digit came 0 times" in capsys.readouterr().out
 
 
@@ -117,11 +118,11 @@ def test_the_gate_of_05_opens_for_what_was_asked_and_not_for_something_else(caps
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("03", torch.zeros(100, 1, 8, 8)), "notebook must be .04. or .05.; got '03'"),
-        (("04", torch.zeros(99, 1, 8, 8)), "at least 100 samples of your model; got float32 tensor of shape"),
+        (("03", torch.zeros(100, 1, 28, 28)), "notebook must be .04. or .05.; got '03'"),
+        (("04", torch.zeros(99, 1, 28, 28)), "at least 100 samples of your model; got float32 tensor of shape"),
         (("04", None), "at least 100 samples of your model; got None"),
-        (("05", torch.zeros(100, 3, 8, 8)), 'gate "05" needs the scenes'),
-        (("04", torch.zeros(100, 1, 8, 8), None, DigitReader), "reader must be a DigitReader"),
+        (("05", torch.zeros(100, 3, 28, 28)), 'gate "05" needs the scenes'),
+        (("04", torch.zeros(100, 1, 28, 28), None, DigitReader), "reader must be a DigitReader"),
     ],
 )
 def test_a_gate_says_what_it_needs(arguments, message):
@@ -139,7 +140,7 @@ def test_a_gate_takes_the_reader_that_it_is_given(capsys):
         def probabilities(self, pictures):
             return torch.full((len(pictures), 10), 0.1)
 
-    gate("04", load_digits("held_out")[0], reader=Blind())
+    gate("04", load_mnist("held_out")[0], reader=Blind())
     assert "Gate 04 stays shut: the reader is sure of 0% as many" in capsys.readouterr().out
 
 
@@ -169,7 +170,7 @@ def test_a_full_run_that_learnt_something_names_what_could_be_more():
 
 
 def test_a_gate_that_stays_shut_names_the_learning_rate(capsys):
-    gate("04", torch.randn(100, 1, 8, 8))
+    gate("04", torch.randn(100, 1, 28, 28))
     assert "learning rate" in capsys.readouterr().out
 
 

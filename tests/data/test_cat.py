@@ -5,7 +5,7 @@ import PIL.Image
 import pytest
 import torch
 
-from ddpm_core import load_cat
+from ddpm_core import DataUnavailable, load_cat
 from ddpm_core.course.doctor import CHECKSUMS
 from ddpm_core.support.files import shipped_file
 
@@ -36,3 +36,15 @@ def test_another_size_is_refused_with_the_ones_that_work(size):
 
 def test_the_file_is_the_one_that_the_doctor_expects():
     assert hashlib.sha256(shipped_file("cat.png").read_bytes()).hexdigest() == CHECKSUMS["cat.png"]
+
+
+@pytest.mark.parametrize(
+    "damage", [None, lambda content: b"", lambda content: content[:-100], lambda content: content[1:]]
+)
+def test_a_missing_or_damaged_cat_comes_back_with_a_command(damage, tmp_path, monkeypatch):
+    content = shipped_file("cat.png").read_bytes()
+    monkeypatch.setattr("ddpm_core.support.files.data_folder", lambda: tmp_path)
+    if damage:
+        (tmp_path / "cat.png").write_bytes(damage(content))
+    with pytest.raises(DataUnavailable, match=r"cat\.png .*get it back with: git checkout -- data/cat\.png"):
+        load_cat()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddpm_core import DigitScenes, all_scenes, caption_of, draw_scenes, is_withheld, load_digit_scenes, load_digits
+from ddpm_core import DigitScenes, all_scenes, caption_of, draw_scenes, is_withheld, load_digit_scenes
 from ddpm_core.data.digit_scenes import (
     COLOURS,
     DIGITS,
@@ -18,6 +18,8 @@ from ddpm_core.data.digit_scenes import (
     WORDINGS,
     Scene,
 )
+from ddpm_core.data.mnist import mnist_bytes
+from ddpm_core.support.pixels import from_bytes
 from ddpm_core.text import Tokenizer, split_words
 
 COLOUR_WORDS = dict(red="red", green="green", blue="blue", yellow="yellow", purple="purple", white="white") | dict(
@@ -51,7 +53,7 @@ def is_chinese(caption: str) -> bool:
 @pytest.fixture(scope="module")
 def data() -> dict[int, DigitScenes]:
     """20,000 training scenes of each level."""
-    return {num_digits: load_digit_scenes(num_digits, 20_000) for num_digits in (1, 2)}
+    return {num_digits: load_digit_scenes(num_digits, 20_000, as_bytes=True) for num_digits in (1, 2)}
 
 
 @both_levels
@@ -188,31 +190,51 @@ def test_the_words_of_the_digits_are_ten_in_each_language_and_there_are_four_wor
     assert all(len(set(wordings)) == 4 for wordings in WORDINGS.values()) and len(WORDINGS) == 4
 
 
-def as_bytes(grey: Tensor) -> list[bytes]:
-    """Each picture of 17 shades as bytes."""
-    return [picture.numpy().tobytes() for picture in ((grey + 1) * 8).round().byte()]
+def each(pictures: Tensor) -> list[bytes]:
+    """The bytes of each picture."""
+    return [picture.numpy().tobytes() for picture in pictures]
 
 
 @both_levels
 @pytest.mark.parametrize("split", ["train", "held_out"])
 def test_each_side_is_a_real_digit_of_the_split_painted_in_its_colour(num_digits, split):
-    data = load_digit_scenes(num_digits, 1000, split, seed=4)
-    assert data.pictures.shape == (1000, 3, 8, 8 * num_digits) and data.pictures.dtype == torch.float32
+    data = load_digit_scenes(num_digits, 500, split, seed=4)
+    assert data.pictures.shape == (500, 3, 28, 28 * num_digits) and data.pictures.dtype == torch.float32
     assert data.pictures.min() == -1 and data.pictures.max() <= 1
-    label_of = dict(zip(as_bytes(load_digits(split)[0]), load_digits(split)[1].tolist(), strict=True))
-    for side, half in enumerate(data.pictures.split(8, dim=3)):
-        rgb = torch.tensor([COLOURS[scene[side][1]] for scene in data.scenes])[:, :, None, None]
-        grey = (half + 1) / rgb - 1  # (N, 3, 8, 8), the same in each channel
-        torch.testing.assert_close(grey, grey[:, :1].expand_as(grey), rtol=0, atol=1e-5)
-        assert [label_of.get(digit) for digit in as_bytes(grey[:, 0])] == [scene[side][0] for scene in data.scenes]
+    real, labels = mnist_bytes(split)
+    real = real.flatten(1).float()
+    for side, half in enumerate(data.pictures.split(28, dim=3)):
+        rgb = torch.tensor([COLOURS[scene[side][1]] for scene in data.scenes])
+        # White light on the digit: the brightest of red, green and blue says how much ink there is.
+        ink = ((half + 1) / 2).amax(dim=1).flatten(1) / rgb.amax(dim=1, keepdim=True) * 255
+        rows = torch.cdist(ink, real).argmin(dim=1)
+        assert (real[rows] - ink).abs().max() < 1  # what rounding to bytes leaves
+        assert labels[rows].tolist() == [scene[side][0] for scene in data.scenes]
+        painted = real[rows].reshape(-1, 1, 28, 28) / 255 * rgb[:, :, None, None] * 2 - 1
+        torch.testing.assert_close(half, painted, rtol=0, atol=1 / 255 + 1e-6)
 
 
 def test_many_different_real_digits_are_painted_and_the_sides_do_not_share_one():
-    data = load_digit_scenes(2, 3000)
-    shapes = [(half.amax(1) + 1) / (half.amax((1, 2, 3))[:, None, None] + 1) for half in data.pictures.split(8, dim=3)]
-    left, right = (as_bytes(shape * 2 - 1) for shape in shapes)
-    assert len(set(left)) > 1000 and len(set(right)) > 1000  # of 1,297
-    assert sum(a == b for a, b in zip(left, right, strict=True)) < 30
+    data = load_digit_scenes(2, 6000, as_bytes=True)
+    for side, half in enumerate(data.pictures.split(28, dim=3)):
+        white = each(half[[scene[side][1] == "white" for scene in data.scenes], 0])
+        assert len(set(white)) > 0.95 * len(white) > 800  # of 20,000 digits
+    assert not any(torch.equal(*picture.split(28, dim=2)) for picture in data.pictures)
+
+
+@both_levels
+def test_pictures_as_bytes_are_the_same_ones_in_a_quarter_of_the_memory(num_digits):
+    floats, small = (load_digit_scenes(num_digits, 300, seed=2, as_bytes=as_bytes) for as_bytes in (False, True))
+    assert small.pictures.dtype == torch.uint8 and small.pictures.nbytes * 4 == floats.pictures.nbytes
+    assert torch.equal(from_bytes(small.pictures), floats.pictures)
+    assert small.captions == floats.captions and small.scenes == floats.scenes
+
+
+@both_levels
+def test_the_captions_of_a_seed_stay_what_they_are(num_digits):
+    """Checkpoints note a checksum of what they were trained on, and two releases should draw the same scenes."""
+    first = {1: ["白色的8", "白色五", "a 0, green"], 2: ["白色的3在蓝色的1左边", "先红色的一，后蓝色的一"]}[num_digits]
+    assert load_digit_scenes(num_digits, 10, as_bytes=True).captions[: len(first)] == first
 
 
 @both_levels
@@ -226,11 +248,12 @@ def test_one_seed_gives_one_data_set_another_another_and_torchs_randomness_stays
 
 
 def test_the_splits_share_no_digit():
-    train, held_out = (
-        set(as_bytes(load_digit_scenes(1, 2000, split).pictures.amax(1))) for split in ("train", "held_out")
-    )
-    assert len(held_out) > 400
-    assert not train & held_out
+    white = {}
+    for split in ("train", "held_out"):
+        data = load_digit_scenes(1, 6000, split, as_bytes=True)
+        white[split] = set(each(data.pictures[[scene[0][1] == "white" for scene in data.scenes], 0]))
+    assert len(white["held_out"]) > 800
+    assert not white["train"] & white["held_out"]
 
 
 @pytest.mark.parametrize("num_digits, withheld, language", [(1, True, "en"), (1, False, "zh"), (2, True, "zh")])
@@ -253,7 +276,7 @@ def test_scenes_are_drawn_by_the_seed_and_as_many_as_asked():
     [
         (lambda: load_digit_scenes(3), "num_digits must .*3"),
         (lambda: load_digit_scenes(count=0), "count must .*0"),
-        (lambda: load_digit_scenes(count=5, split="test"), r'"all", "train" or "held_out"'),
+        (lambda: load_digit_scenes(count=5, split="test"), 'split must be "train" or "held_out"'),
         (lambda: caption_of(((7, "red"),), "fr"), r"language must .*'fr'"),
         (lambda: draw_scenes(1, 3, language="fr"), r"language must .*'fr'"),
     ],

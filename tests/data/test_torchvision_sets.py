@@ -12,7 +12,8 @@ import pytest
 import torch
 from torchvision import datasets
 
-from ddpm_core import DataUnavailable, load_pictures, load_torchvision
+from ddpm_core import DataUnavailable, load_mnist, load_pictures, load_torchvision
+from ddpm_core.data.mnist import mnist_bytes
 
 GREY_SETS = ["MNIST", "FashionMNIST"]
 ALL_SETS = [*GREY_SETS, "CIFAR10"]
@@ -120,18 +121,31 @@ def test_load_pictures_takes_them_by_name_in_any_case_from_the_courses_folder(na
     assert torch.allclose(load_pictures(name)[0][:, 0], as_pictures(grey[0]), atol=1e-6)
 
 
+@pytest.mark.parametrize("split", ["train", "held_out"])
+def test_torchvisions_mnist_and_ours_are_equal_pixel_for_pixel(split, tmp_path, monkeypatch):
+    monkeypatch.setattr("ddpm_core.data.torchvision_sets.data_folder", lambda: tmp_path)
+    pixels, labels = mnist_bytes(split)
+    write_idx_files(tmp_path / "downloads", "MNIST", pixels[:, 0].numpy(), labels.byte().numpy())
+    pictures, labels = load_pictures("MNIST")
+    assert torch.equal(pictures, load_mnist(split)[0]) and torch.equal(labels, load_mnist(split)[1])
+
+
 @pytest.mark.parametrize("name", ALL_SETS)
 def test_without_a_network_the_message_says_so_and_names_the_offline_data(name, tmp_path, no_network):
     with pytest.raises(DataUnavailable) as error:
         load_torchvision(name, tmp_path)
     message = str(error.value)
-    assert all(part in message for part in (name, str(tmp_path), "not downloaded", "network", "load_digits()"))
+    assert all(
+        part in message for part in (name, str(tmp_path), "not downloaded", "network", "load_mnist() and load_digits()")
+    )
     assert "\n" not in message
 
 
 @pytest.mark.parametrize("name", ALL_SETS)
 def test_files_that_are_not_there_are_not_fetched_against_the_callers_will(name, tmp_path, no_network):
-    with pytest.raises(DataUnavailable, match=r"download=False forbids it\. load_digits\(\) works offline"):
+    with pytest.raises(
+        DataUnavailable, match=r"download=False forbids it\. load_mnist\(\) and load_digits\(\) work offline"
+    ):
         load_torchvision(name, tmp_path, download=False)
     assert not list(tmp_path.iterdir())
 

@@ -20,6 +20,7 @@ from ddpm_core import (
     train,
 )
 from ddpm_core.scale.recipes import PRESETS, data_checksum
+from ddpm_core.support.pixels import to_bytes
 
 every_preset = pytest.mark.parametrize("name", PRESETS)
 
@@ -27,7 +28,7 @@ every_preset = pytest.mark.parametrize("name", PRESETS)
 @pytest.fixture(scope="module")
 def data() -> dict[str, tuple[Tensor, list[str]]]:
     """What the presets train on; of the digit scenes only as many as hold all words."""
-    scenes = load_digit_scenes(num_digits=2, count=2000)
+    scenes = load_digit_scenes(num_digits=2, count=2000, as_bytes=True)
     return {"digit-scenes": (scenes.pictures, scenes.captions), "emoji": PRESETS["emoji"].load()}
 
 
@@ -92,8 +93,8 @@ def test_the_digit_scenes_are_60000_of_two_digits(monkeypatch):
         ddpm_core.scale.recipes, "load_digit_scenes", lambda **options: asked.update(options) or load_digit_scenes(2, 5)
     )
     pictures, captions = PRESETS["digit-scenes"].load()
-    assert asked == dict(num_digits=2, count=60_000)
-    assert pictures.shape == (5, 3, 8, 16) and len(captions) == 5
+    assert asked == dict(num_digits=2, count=60_000, as_bytes=True)
+    assert pictures.shape == (5, 3, 28, 56) and len(captions) == 5
 
 
 class FakeScore:
@@ -134,6 +135,7 @@ def test_a_checksum_changes_with_a_pixel_a_caption_and_their_order():
     data = load_digit_scenes(2, 20)
     pictures, captions = data.pictures, data.captions
     original = data_checksum(pictures, captions)
+    assert data_checksum(to_bytes(pictures), captions) == original  # bytes or floats of the same pictures
     assert len(original) == 64 and data_checksum(pictures.clone(), list(captions)) == original
     other = pictures.clone()
     other[3, 1, 4, 5] += 2 / 255 if other[3, 1, 4, 5] < 0.9 else -2 / 255

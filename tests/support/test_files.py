@@ -13,6 +13,27 @@ def test_a_missing_file_is_named_with_the_command_that_brings_it_back():
 
 
 @pytest.mark.parametrize(
+    "problem, words",
+    [
+        (None, "dog.png is not in "),
+        (
+            ValueError("half of it"),
+            "cat.png or dog.png in .* is damaged.*checkout -- data/cat.png data/dog.png .half of it",
+        ),
+        (SyntaxError("broken PNG file"), "is damaged"),  # which is what Pillow raises
+    ],
+)
+def test_whatever_goes_wrong_with_files_that_come_along_has_its_fix(problem, words, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "data_folder", lambda: tmp_path)
+    (tmp_path / "cat.png").touch()
+    if problem:
+        (tmp_path / "dog.png").touch()
+    with pytest.raises(files.DataUnavailable, match=words), files.reading("cat.png", "dog.png") as paths:
+        assert paths == [tmp_path / "cat.png", tmp_path / "dog.png"]
+        raise problem
+
+
+@pytest.mark.parametrize(
     "installed, expected", [(True, "site-packages/ddpm_core/_data"), (False, "site-packages/data")]
 )
 def test_the_data_are_inside_an_installed_package_and_beside_the_package_in_a_clone(

@@ -9,6 +9,7 @@ import torch
 from ddpm_core.support.pixels import (
     encode,
     from_bytes,
+    read_grey,
     read_rgb,
     read_square,
     tile,
@@ -59,6 +60,11 @@ def test_a_sheet_is_filled_row_by_row_with_white_gaps():
     assert all((sheet[:, :, c] == expected).all() for c in range(3))
 
 
+def test_bytes_stay_bytes():
+    pixels = torch.arange(256, dtype=torch.uint8)
+    assert to_bytes(pixels) is pixels
+
+
 def test_a_sheet_enlarges_pictures_by_a_whole_number_and_never_shrinks_them():
     picture = torch.tensor([[-1.0, 1.0]]).reshape(1, 1, 1, 2)
     assert tile(picture, width=7)[:, :, 0].tolist() == [[0, 0, 0, 255, 255, 255]] * 3
@@ -74,3 +80,19 @@ def test_files_hold_the_pictures(image_format, error, tmp_path):
     path = tmp_path / f"sheet.{image_format.lower()}"
     write_pictures(pictures, path)
     assert (read_rgb(path).int() - torch.tensor(tile(pictures, width=1000)).permute(2, 0, 1).int()).abs().max() <= error
+
+
+def test_a_file_that_comes_along_is_read_as_it_is_or_not_at_all(tmp_path):
+    pixels = np.random.default_rng(0).integers(256, size=(8, 8), dtype=np.uint8)
+    path = tmp_path / "noise.png"
+    PIL.Image.fromarray(pixels).save(path)
+    assert torch.equal(read_grey(path), torch.tensor(pixels))
+    assert torch.equal(read_rgb(path), torch.tensor(pixels).expand(3, 8, 8))
+    content, errors = path.read_bytes(), []
+    for i in range(len(content)):
+        path.write_bytes(content[:i] + bytes([content[i] ^ 1]) + content[i + 1 :])
+        try:
+            assert torch.equal(read_grey(path), torch.tensor(pixels))
+        except (OSError, SyntaxError, ValueError) as error:
+            errors.append(error)
+    assert len(errors) >= len(content) - 12  # the last ones say nothing but that the file ends
