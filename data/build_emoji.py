@@ -166,7 +166,8 @@ def differences(folder: Path) -> list[str]:
             found[package, version] = None
     for package, version, _ in PACKAGES.values():
         about = path_of(folder, package) / "package.json"
-        found[f"@iconify-json/{package}", version] = json.loads(about.read_text())["version"] if about.exists() else None
+        is_there = about.is_file()
+        found[f"@iconify-json/{package}", version] = json.loads(about.read_text())["version"] if is_there else None
     return [
         f"{package} is missing" if version is None else f"{package} is version {version}; the files are from {wanted}"
         for (package, wanted), version in found.items()

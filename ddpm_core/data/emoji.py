@@ -11,11 +11,11 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from ddpm_core.support import guards
-from ddpm_core.support.files import DataUnavailable, shipped_file
+from ddpm_core.support.files import reading
 from ddpm_core.support.pixels import from_bytes, read_rgb
 
-# The style words of captions. "fluent" has shades and highlights, "flat" is the same set in plain colours, and "blob" is
-# the old noto, whose faces are no circles. See data/README.md for who drew them.
+# The style words of captions. "fluent" has shades and highlights, "flat" is the same set in plain colours, and "blob"
+# is the old noto, whose faces are no circles. See data/README.md for who drew them.
 STYLES = ("noto", "blob", "twemoji", "openmoji", "fluent", "flat", "emojione")
 LANGUAGES = ("en", "zh")
 SPLITS = ("train", "withheld", "all")
@@ -53,7 +53,8 @@ class EmojiDataset(Dataset):
     characters:  the 1,377 emoji themselves, in Unicode's order, of whatever split
     names:       for each language the names of these, no two of them the same
 
-    Raises ValueError for another size, style, language or split, and DataUnavailable where a file is missing or damaged.
+    Raises ValueError for another size, style, language or split, and DataUnavailable where a file is missing or
+    damaged.
     """
 
     def __init__(
@@ -121,12 +122,9 @@ class EmojiDataset(Dataset):
 
 def _whole_file(name: str) -> Path:
     """The path of a file of the course. Raises DataUnavailable where it is missing or not what it was."""
-    try:
-        path = shipped_file(name)
-    except FileNotFoundError as error:
-        raise DataUnavailable(str(error)) from error
-    if hashlib.sha256(path.read_bytes()).hexdigest() != CHECKSUMS[name]:
-        raise DataUnavailable(f"{path} is damaged; get it back with: git checkout -- data/{name}")
+    with reading(name) as (path,):
+        if hashlib.sha256(path.read_bytes()).hexdigest() != CHECKSUMS[name]:
+            raise ValueError("its checksum is another one")
     return path
 
 
