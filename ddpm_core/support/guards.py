@@ -94,6 +94,11 @@ def text(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a string; got {describe(value)}")
 
 
+def whole_split(name: str, split: str) -> None:
+    if split != "all":
+        raise ValueError(f'{name} must be made with split="all", to hold all that a picture may show; got {split!r}')
+
+
 # ---- Tensors ---------------------------------------------------------------------------------------------------------
 
 
