@@ -30,11 +30,14 @@ from ddpm_core.data import (
 from ddpm_core.guidance import drop_condition, guided
 from ddpm_core.judging import (
     DigitReader,
+    StyleReader,
     Verdict,
     copy_ratios,
+    draw_emoji,
     emoji_agreement,
     ink_colours,
     judge_digits,
+    judge_emoji,
     judge_scenes,
     nearest_pictures,
     scene_agreement,

@@ -111,7 +111,7 @@ def test_nothing_points_to_one_machine_or_to_one_registry(file):
 
 def test_the_wheel_carries_files_that_exist():
     tool = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]
-    assert all((ROOT / file).is_file() for file in tool["targets"]["wheel"]["force-include"])
+    assert all((ROOT / path).exists() for path in tool["targets"]["wheel"]["force-include"])
 
 
 # The container for Codespaces and VS Code. That it starts is not tested here: it needs Docker and a network.

@@ -358,8 +358,8 @@ def test_a_network_that_does_not_fit_the_data_leaves_the_checkpoint_as_it_was(ch
 
 @pytest.fixture
 def shards() -> list:
-    data = EmojiDataset(["en"])
-    write_shards("shards", data.pictures[:40], data.captions["en"][:40], 10)
+    data = EmojiDataset(32, ["noto"])
+    write_shards("shards", data.pictures[:40], data.captions("en")[:40], 10)
     return ["--data", "shards/*.tar", "--picture-size", 8, "--iterations", 6, "--batch-size", 4, "--channels", "8"]
 
 
@@ -375,12 +375,12 @@ def test_captioned_pictures_from_tar_files_are_learnt_and_drawn(shards, interrup
 
 
 def test_a_folder_of_pictures_with_captions_is_learnt_and_drawn(interrupt):
-    emoji = EmojiDataset(["en"])
+    emoji = EmojiDataset(32, ["noto"])
     folder = Path("photos")
     folder.mkdir()
     for i in range(12):
         write_pictures(emoji.pictures[i : i + 1], folder / f"{i:02}.png")
-        (folder / f"{i:02}.txt").write_text(emoji.captions["en"][i])
+        (folder / f"{i:02}.txt").write_text(emoji.caption(i))
     (folder / "phone.heic").write_bytes(b"")
     (folder / "phone.txt").write_text("a phone")
     command = ["--data", "photos", "--picture-size", 8, "--iterations", 6, "--batch-size", 4, "--channels", "8"]
@@ -390,7 +390,7 @@ def test_a_folder_of_pictures_with_captions_is_learnt_and_drawn(interrupt):
     succeed("train", "parts.safetensors", *command)
     succeed("train", "parts.safetensors", "--resume")
     assert content("parts.safetensors")["losses"] == content("whole.safetensors")["losses"]
-    assert "2 pictures" in succeed("sample", "whole.safetensors", emoji.captions["en"][3], "apple", "--num-steps", 3)
+    assert "2 pictures" in succeed("sample", "whole.safetensors", emoji.caption(3), "apple", "--num-steps", 3)
     (folder / "03.txt").write_text("something else")
     assert "the data are not those" in fail("train", "parts.safetensors", "--resume", "--iterations", 9)
 

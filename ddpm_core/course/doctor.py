@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ddpm_core.checkpoint import load_checkpoint, shipped_checkpoint
 from ddpm_core.course.profile import choose_profile
-from ddpm_core.data import load_digits
+from ddpm_core.data import emoji, load_digits
 from ddpm_core.sampling import sample
 from ddpm_core.scale.recipes import PRESETS
 from ddpm_core.schedule import NoiseSchedule, cosine_betas
@@ -39,14 +39,12 @@ CHECKSUMS = {
     "cat.png": "5f27baab03e36a2f31c24ddb91372641f653d13050b20a7730f07dcaa0177584",
     "digit-reader.safetensors": "5d390f7127c3904e064b9fbb23212834f732362557f7eabcb85d983097735a85",
     "digit-scenes.safetensors": "010a325b7fa9a7af9c7b5ffa1305cd19a7ef0c6efd49465b808931316223c281",
-    "emoji.jsonl": "1efd859b2d4f95d5f74005983de44ffc3368c5c76bf86215bdcfdf1b5e13c2b3",
-    "emoji.png": "417596ad6027226b07b74ddeaa689e07b2aeec310279c1446acaa5bf0dcc1c8a",
     "emoji.safetensors": "9570ec683798e14cd898367deaa44d4b6d665c8fd84d17441dc4d92d883d6ed0",
     "mnist-held-out.png": "49af7f32d2aac9808828227d586f03d5ed00e6d08762549917d41eb8866c3fd1",
     "mnist-held-out.txt": "41161b3de39ec01965971d1ef6590fd03943d81aea4d6bdb0d4791c1ae2e2cbb",
     "mnist-train.png": "19cdbc13c57f3c492b6d054a5232faed0863aa2cc0563593605c0bb69156fe72",
     "mnist-train.txt": "b3b77923f29324ff8d3f4b832a6ef0213b669ee8db6709b87265feff25dec58c",
-}  # sha256 of the files in data/
+} | emoji.CHECKSUMS  # sha256 of the files in data/
 INSTALL = "run make setup, or: pip install -e .[lab,test]"
 ON_THIS_MACHINE = " on this machine"
 PACKAGES = ("torchvision", "matplotlib", "ipywidgets", "sklearn", "safetensors", "jupyterlab", "ipykernel", "nbval")

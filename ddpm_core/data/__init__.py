@@ -1,4 +1,4 @@
-"""Pictures to learn from: float32 tensors (N, C, H, W) with values in [-1, 1]. Only torchvision's need a network."""
+"""Pictures to learn from, (N, C, H, W): float32 in [-1, 1], or uint8 where it says so. Torchvision's need a network."""
 
 from torch import Tensor
 

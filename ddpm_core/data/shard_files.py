@@ -30,14 +30,16 @@ def write_shards(
     samples_per_shard: int = 1000,
     image_format: str = "png",
 ) -> list[Path]:
-    """Writes pictures (N, 3, H, W) in [-1, 1] and N captions to folder/00000.tar, 00001.tar...; returns these paths.
+    """Writes pictures (N, 3, H, W) and N captions to folder/00000.tar, 00001.tar...; returns these paths.
 
-    image_format: png keeps 8 bits per colour exactly; jpg and webp are smaller and lossy. Nobody reads the shards
-    before the last of them is written. Raises ValueError for arguments that do not fit, FileExistsError where the
-    folder is not empty.
+    pictures:     in [-1, 1], or uint8, which are taken as they are
+    image_format: png keeps 8 bits per colour exactly; jpg and webp are smaller and lossy
+
+    Nobody reads the shards before the last of them is written. Raises ValueError for arguments that do not fit,
+    FileExistsError where the folder is not empty.
     """
     wds = webdataset()
-    guards.pictures(pictures)
+    guards.pictures(pictures, bytes_too=True)
     if pictures.shape[1] != 3:
         raise ValueError(f"pictures must have 3 colours, (N, 3, H, W); got {guards.describe(pictures)}")
     guards.several("captions", captions, "strings")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ddpm_core.data import EmojiDataset, load_digit_scenes
 from ddpm_core.data.digit_scenes import draw_scenes
-from ddpm_core.judging import DigitReader, emoji_agreement, scene_agreement
+from ddpm_core.judging import DigitReader, StyleReader, draw_emoji, judge_emoji, scene_agreement
 from ddpm_core.schedule import NoiseSchedule, cosine_betas, linear_betas
 from ddpm_core.support.pixels import to_bytes
 from ddpm_core.text import TextEncoder, Tokenizer
@@ -58,9 +58,11 @@ def _load_digit_scenes() -> tuple[Tensor, list[str]]:
 
 
 def _load_emoji() -> tuple[Tensor, list[str]]:
-    data = EmojiDataset()
-    captions = [caption for language in data.languages for caption in data.captions[language]]
-    return data.pictures.repeat(len(data.languages), 1, 1, 1), captions
+    data = EmojiDataset(size=32)
+    styled = [data.captions(language) for language in data.languages]
+    plain = [data.captions(language, with_style=False) for language in data.languages]
+    blocks = [*styled, *styled, *plain]  # two captions in three name the style
+    return data.pictures.repeat(len(blocks), 1, 1, 1), [caption for block in blocks for caption in block]
 
 
 def _score_digit_scenes(
@@ -79,13 +81,21 @@ def _score_digit_scenes(
 def _score_emoji(
     model: TextToImage, schedule: NoiseSchedule, guidance_scale: float, count: int = 300
 ) -> dict[str, float]:
-    """Share of prompts whose picture is nearer to its own emoji than to all others, per language."""
-    data = EmojiDataset()
-    rows = torch.randperm(len(data.characters), generator=torch.Generator().manual_seed(0))[:count]
-    return {
-        language: emoji_agreement(model, schedule, data, rows, language, guidance_scale).float().mean().item()
-        for language in data.languages
-    }
+    """Share of pictures that are nearest to their own emoji of all in their style, and whose style is read rightly.
+
+    Of trained and of withheld pairs of style and name, per language; beside them, how the reader does on real pictures.
+    """
+    data, reader = EmojiDataset(size=32, split="all"), StyleReader()
+    generator, scores = torch.Generator().manual_seed(0), {}
+    for kind, is_meant in (("trained", ~data.is_withheld), ("withheld", data.is_withheld)):
+        rows = torch.nonzero(is_meant)[:, 0]
+        rows = rows[torch.randperm(len(rows), generator=generator)[:count]]
+        for language in data.languages:
+            drawn = draw_emoji(model, schedule, data, rows, language, guidance_scale)
+            styles = reader.probabilities(drawn).argmax(dim=1)
+            scores[f"{kind}, {language}"] = judge_emoji(drawn, data, rows).float().mean().item()
+            scores[f"style of {kind}, {language}"] = (styles == data.style_ids[rows]).float().mean().item()
+    return scores | {"style of real pictures": reader.accuracy}
 
 
 PRESETS = {
@@ -110,7 +120,10 @@ PRESETS = {
         num_iterations=13_000,
         options=dict(batch_size=64, learning_rate=2e-3, warmup_iterations=200, ema_decay=0.999, min_snr_gamma=0.1),
         guidance_scale=3.0,
-        prompts=("red apple", "苹果", "cat face", "猫脸", "sunflower", "火箭", "snowman", "green cat face"),
+        prompts=(
+            *("rocket", "twemoji rocket", "openmoji 火箭", "noto cat face"),
+            *("blob 猫脸", "flat sunflower", "fluent 红苹果", "emojione snowman"),
+        ),
         score=_score_emoji,
     ),
 }

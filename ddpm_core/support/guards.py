@@ -80,9 +80,23 @@ def one_of(name: str, value: object, choices: Iterable) -> None:
         raise ValueError(f"{name} must be {', '.join(most)} or {last}; got {describe(value)}")
 
 
+def some_of(name: str, values: object, choices: Sequence[str]) -> None:
+    """A list of some of the choices, in any order, each once."""
+    several(name, values, name)
+    is_list = isinstance(values, Sequence)
+    if not is_list or not values or any(each not in choices or values.count(each) > 1 for each in values):
+        given = list(values) if is_list else describe(values)
+        raise ValueError(f"{name} must be among {', '.join(choices)}, each once; got {given}")
+
+
 def text(name: str, value: object) -> None:
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string; got {describe(value)}")
+
+
+def whole_split(name: str, split: str) -> None:
+    if split != "all":
+        raise ValueError(f'{name} must be made with split="all", to hold all that a picture may show; got {split!r}')
 
 
 # ---- Tensors ---------------------------------------------------------------------------------------------------------

@@ -478,7 +478,7 @@ def test_the_font_is_made_known_once(without_font):
 
 
 def test_the_font_has_every_character_of_the_chinese_captions(font):
-    captions = EmojiDataset(["zh"]).captions["zh"] + ["，。、：；！？（）《》“”"]
+    captions = EmojiDataset(1, ["noto"], ["zh"]).names["zh"] + ["，。、：；！？（）《》“”"]
     for scene in all_scenes(1, withheld=False, language="zh") + all_scenes(1, withheld=True, language="zh"):
         captions += [caption_of(scene, "zh", wording) for wording in range(4)]
         captions += [caption_of(scene * 2, "zh", wording) for wording in range(4)]

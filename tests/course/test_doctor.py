@@ -21,8 +21,9 @@ def machine(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "training_rate", lambda: 500.0)
     data = tmp_path / "data"
     data.mkdir()
+    (data / "emoji").mkdir()
     for name in doctor.CHECKSUMS:
-        shutil.copy(doctor.data_folder() / name, data)
+        shutil.copy(doctor.data_folder() / name, data / name)
     (tmp_path / "notebooks").mkdir()
     monkeypatch.setattr(doctor, "data_folder", lambda: data)
     return tmp_path
@@ -143,9 +144,11 @@ def test_the_shipped_files_are_compared_with_their_checksums(machine):
 
 
 def test_the_shipped_files_are_all_in_the_list():
-    # data/ holds besides them: two papers, the scripts that made them, and what was downloaded.
-    files = {path.name for path in doctor.data_folder().iterdir() if path.suffix != ".py"}
-    assert files - {"README.md", "LAION.md", "downloads"} == set(doctor.CHECKSUMS)
+    # data/ holds besides them: papers, licences, the scripts that made them, and what was downloaded.
+    folder = doctor.data_folder()
+    files = [path for path in folder.iterdir() if path.is_file() and path.suffix not in (".py", ".md")]
+    files += (folder / "emoji").glob("*.webp")
+    assert {path.relative_to(folder).as_posix() for path in files} == set(doctor.CHECKSUMS)
 
 
 def test_checkpoints_of_ones_own_are_listed_by_name(machine):

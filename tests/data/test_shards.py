@@ -19,6 +19,7 @@ from ddpm_core.data import DataUnavailable, EmojiDataset, load_captioned_folder
 from ddpm_core.data import shards as module
 from ddpm_core.data.shard_files import PICTURES, write_shards
 from ddpm_core.data.shards import PictureTextShards
+from ddpm_core.support.pixels import from_bytes, to_bytes
 
 N = 96
 slow = pytest.mark.slow
@@ -28,9 +29,9 @@ in_one_process_and_in_several = pytest.mark.parametrize("num_workers", [0, pytes
 @pytest.fixture(scope="module")
 def emoji() -> tuple[torch.Tensor, list[str]]:
     """The first N emoji, half of them with their Chinese names."""
-    data_set = EmojiDataset()
-    captions = data_set.captions["en"][: N // 2] + data_set.captions["zh"][N // 2 : N]
-    return data_set.pictures[:N], captions
+    data_set = EmojiDataset(32, ["noto"])
+    captions = data_set.captions("en")[: N // 2] + data_set.captions("zh")[N // 2 : N]
+    return from_bytes(data_set.pictures[:N]), captions
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +157,12 @@ def test_names_are_those_of_img2dataset(emoji, tmp_path):
 def test_the_same_pictures_make_the_same_bytes(emoji, tmp_path):
     first, second = (write_shards(tmp_path / name, *emoji)[0].read_bytes() for name in "ab")
     assert first == second
+
+
+def test_pictures_held_as_bytes_are_written_as_they_are(emoji, tmp_path):
+    pictures, captions = emoji
+    first = write_shards(tmp_path / "floats", pictures, captions)[0].read_bytes()
+    assert write_shards(tmp_path / "bytes", to_bytes(pictures), captions)[0].read_bytes() == first
 
 
 def test_shards_that_were_not_finished_are_not_read(emoji, tmp_path, monkeypatch):

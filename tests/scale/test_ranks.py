@@ -134,8 +134,8 @@ def test_the_command_line_trains_in_two_processes_and_one_of_them_writes(tmp_pat
 
 @pytest.mark.slow
 def test_tar_files_are_shared_out_and_a_run_keeps_its_number_of_processes(tmp_path):
-    emoji, folder = EmojiDataset(["en"]), tmp_path / "shards"
-    write_shards(folder, emoji.pictures[:40], emoji.captions["en"][:40], 10)
+    emoji, folder = EmojiDataset(32, ["noto"]), tmp_path / "shards"
+    write_shards(folder, emoji.pictures[:40], emoji.captions("en")[:40], 10)
     options = [*TINY, "--data", "shards", "--picture-size", "8"]
     result = torchrun("-m", "ddpm_core", "train", "two.safetensors", *options, cwd=tmp_path)
     assert result.returncode == 0, result.stderr

@@ -28,6 +28,12 @@ def test_every_byte_comes_back_and_none_is_changed_on_the_way(dtype):
     assert to_bytes(pictures).tolist() == list(range(256))
 
 
+def test_what_is_bytes_already_is_shown_as_it_is():
+    pixels = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+    assert torch.equal(to_bytes(pixels), pixels)
+    assert np.array_equal(to_pixels(pixels), to_pixels(from_bytes(pixels)))
+
+
 def test_bytes_are_rounded_and_what_lies_outside_is_cut_off_in_half_precision_too():
     assert to_bytes(torch.tensor([-1.0, 0.0, 1.0, -7.0, 7.0, 0.5])).tolist() == [0, 128, 255, 0, 255, 191]
     half = torch.linspace(-1, 1, 10_000).half()

@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.neighbors import NearestNeighbors
+
+from ddpm_core import EmojiDataset, NoiseSchedule, StyleReader, cosine_betas, draw_emoji, emoji_agreement, judge_emoji
+from ddpm_core.data.emoji import STYLES
+from ddpm_core.judging import emoji as module
+from ddpm_core.support.pixels import from_bytes
+
+
+@pytest.fixture(scope="module")
+def data() -> EmojiDataset:
+    return EmojiDataset(16, split="all")
+
+
+@pytest.fixture(scope="module")
+def rows(data) -> torch.Tensor:
+    return torch.randperm(len(data.pictures), generator=torch.Generator().manual_seed(0))[:200]
+
+
+def noisy(pictures: torch.Tensor, deviation: float) -> torch.Tensor:
+    noise = torch.randn(pictures.shape, generator=torch.Generator().manual_seed(1))
+    return (pictures + deviation * noise).clamp(-1, 1)
+
+
+class FakeGenerate:
+    """Stands in for generate: returns the pictures made beforehand for the seeds, and notes what it was asked for."""
+
+    def __init__(self, pictures: torch.Tensor, first_seed: int):
+        self.pictures, self.first_seed = pictures, first_seed
+        self.prompts, self.asked = [], {}
+
+    def __call__(self, model, schedule, prompts, shape, guidance_scale=3.0, seed=0, **options):
+        self.prompts += prompts
+        self.asked = dict(shape=shape, guidance_scale=guidance_scale, **options)
+        start = seed - self.first_seed
+        yield torch.zeros(len(prompts), *shape)
+        yield self.pictures[start : start + len(prompts)]
+
+
+def test_a_model_that_draws_every_emoji_agrees_and_one_that_mixes_them_up_does_not(data, rows, monkeypatch):
+    schedule = NoiseSchedule(cosine_betas(10))
+    fake = FakeGenerate(noisy(from_bytes(data.pictures[rows]), 0.02), first_seed=4)
+    monkeypatch.setattr("ddpm_core.judging.drawing.generate", fake)
+    agreement = emoji_agreement(None, schedule, data, rows, "zh", 2.5, num_steps=7, seed=4)
+    assert agreement.dtype == torch.bool and agreement.shape == (200,) and agreement.float().mean() > 0.98
+    assert fake.prompts == [data.caption(row, "zh") for row in rows.tolist()]
+    assert fake.asked == dict(shape=(3, 16, 16), guidance_scale=2.5, num_steps=7)
+    assert torch.equal(draw_emoji(None, schedule, data, rows, "zh", seed=4), fake.pictures)
+    fake.pictures = fake.pictures.roll(1, dims=0)
+    assert emoji_agreement(None, schedule, data, rows, "en", seed=4).float().mean() < 0.02
+
+
+def test_the_nearest_of_a_style_is_the_one_that_scikit_learn_finds(data, rows):
+    drawn = noisy(from_bytes(data.pictures[rows]), 1.5)  # enough to mistake some
+    right = judge_emoji(drawn, data, rows)
+    expected = []
+    for picture, row in zip(drawn, rows, strict=True):
+        of_style = torch.nonzero(data.style_ids == data.style_ids[row])[:, 0]
+        search = NearestNeighbors(n_neighbors=1).fit(from_bytes(data.pictures[of_style]).flatten(1).numpy())
+        expected.append(of_style[search.kneighbors(picture.flatten()[None].numpy())[1][0, 0]] == row)
+    assert right.tolist() == expected and 0.1 < right.float().mean() < 0.95
+
+
+def test_of_two_that_look_alike_each_is_as_near_as_can_be(data):
+    alike = torch.tensor([data.row("flat", "cat face"), data.row("flat", "grinning cat")])
+    assert judge_emoji(from_bytes(data.pictures[alike]), data, alike).all()
+
+
+def test_another_emoji_of_the_same_name_is_not_enough(data):
+    """Of most names the picture in noto is not nearest to that in openmoji among all of openmoji."""
+    noto, openmoji = (torch.nonzero(data.style_ids == STYLES.index(style))[:, 0] for style in ("noto", "openmoji"))
+    assert torch.equal(data.name_ids[noto], data.name_ids[openmoji])
+    assert judge_emoji(from_bytes(data.pictures[noto[:200]]), data, openmoji[:200]).float().mean() < 0.5
+
+
+def test_pictures_compete_with_all_names_or_not_at_all():
+    trained = EmojiDataset(1, ["noto"])
+    with pytest.raises(ValueError, match=r"data must be made with split=.all.*got 'train'"):
+        judge_emoji(from_bytes(trained.pictures[:2]), trained, torch.arange(2))
+
+
+def test_shares_of_colours_are_those_that_numpy_counts():
+    """On pixels that lie on a colour exactly, a share is a histogram."""
+    colours = torch.randint(module.SHADES, (3, 3, 8, 8), generator=torch.Generator().manual_seed(0))
+    shares = module._colours(colours / (module.SHADES - 1) * 2 - 1).square()
+    for share, picture in zip(shares, colours, strict=True):
+        counted, _ = np.histogramdd(picture.flatten(1).T.numpy(), [np.arange(module.SHADES + 1) - 0.5] * 3)
+        np.testing.assert_allclose(share.numpy(), counted.flatten() / 64, atol=1e-4)
+
+
+def test_a_pixel_between_colours_counts_for_both():
+    half_way = torch.zeros(1, 3, 1, 1) - 1
+    half_way[:, 2] += 0.25 * 2 / (module.SHADES - 1)  # a quarter of the way from black to the next blue
+    shares = module._colours(half_way).square()[0]
+    torch.testing.assert_close(shares[:2], torch.tensor([0.75, 0.25]))
+    assert shares.sum().item() == pytest.approx(1)
+
+
+@pytest.mark.slow
+def test_the_style_reader_reads_emoji_that_it_never_saw_and_leaves_randomness_alone():
+    before = torch.get_rng_state()
+    reader = StyleReader()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert 0.9 < reader.accuracy < 1
+    data = EmojiDataset(32, split="all")
+    pictures = from_bytes(data.pictures[::10])
+
+    def share(changed: torch.Tensor) -> float:
+        probabilities = reader.probabilities(changed)
+        assert probabilities.shape == (len(changed), 7)
+        torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(len(changed)))
+        return (probabilities.argmax(dim=1) == data.style_ids[::10]).float().mean().item()
+
+    assert share(pictures) > 0.94
+    assert share(noisy(pictures, 0.03)) > 0.94  # as a model draws them
+    assert share(pictures.flip(1)) < 0.6  # with red and blue exchanged: it can fail
+    with pytest.raises(ValueError, match=r"of shape \(N, 3, 32, 32\); got \(2, 3, 16, 16\)"):
+        reader.probabilities(torch.zeros(2, 3, 16, 16))
