@@ -1,186 +1,14 @@
-"""What is refused, and in which words. Each rule stands here once; elsewhere it is one line that calls it.
-
-A guard returns nothing where its arguments fit, and raises ValueError or TypeError where they do not. The message names
-the argument, what is accepted and what was given.
-"""
+"""Rules for networks, what they are given, and their training."""
 
 import math
-import reprlib
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from numbers import Integral, Real
 
 import torch
-from torch import Size, Tensor
+from torch import Tensor
 
-# ---- Any value -------------------------------------------------------------------------------------------------------
-
-
-def describe(value: object) -> str:
-    """What an argument looks like: 'float32 tensor of shape (3, 4)' or '0.5 (float)'."""
-    kind = "tensor" if isinstance(value, Tensor) else type(value).__name__
-    if isinstance(value, Tensor) or (hasattr(value, "dtype") and getattr(value, "shape", ())):  # NumPy's arrays too
-        return f"{str(value.dtype).removeprefix('torch.')} {kind} of shape {tuple(value.shape)}"
-    text = reprlib.repr(value)  # which cuts long lists, but not lists of lists
-    if "\n" in text:  # a whole network, say
-        return kind
-    return f"{text if len(text) <= 80 else text[:77] + '...'} ({kind})"
-
-
-def is_whole(value: object) -> bool:
-    """Whether a value is an integer, Python's or NumPy's; True and False are none."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def whole_number(name: str, value: object, least: int = 1, most: int | None = None, why: str = "") -> None:
-    if not is_whole(value) or value < least or (most is not None and value > most):
-        limits = f", {least} or more" if most is None else f" from {least} to {most}"
-        raise ValueError(f"{name} must be a whole number{limits}{why}; got {describe(value)}")
-
-
-def seed(seed: object, how_many: int = 1) -> None:
-    """how_many: of the numbers from this one on, all are seeds."""
-    if not is_whole(seed):
-        raise ValueError(f"seed must be a whole number; got {describe(seed)}")
-    if not -(2**63) <= int(seed) <= 2**64 - how_many:
-        raise ValueError(f"seed must lie between -2**63 and 2**64 - {how_many}; got {seed}")
-
-
-def number(
-    name: str, value: object, least: float = -math.inf, most: float = math.inf, above: float = -math.inf
-) -> None:
-    is_number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    if is_number and least <= value <= most and value > above:
-        return
-    if above > -math.inf:
-        limits = f"be a number above {above:g}"
-    elif most < math.inf:
-        limits = f"lie between {least:g} and {most:g}"
-    else:
-        limits = f"be {least:g} or more" if least > -math.inf else "be a number"
-    raise ValueError(f"{name} must {limits}; got {describe(value)}")
-
-
-def instance(name: str, value: object, wanted: type, example: str = "") -> None:
-    if not isinstance(value, wanted):
-        article = "an" if wanted.__name__[0] in "AEIOU" else "a"
-        example = f", such as {example}" if example else ""
-        raise TypeError(f"{name} must be {article} {wanted.__name__}{example}; got {describe(value)}")
-
-
-def several(name: str, values: object, what: str) -> None:
-    if isinstance(values, str):
-        raise TypeError(f"{name} must be a list of {what}, such as [{values!r}]; got a single string")
-
-
-def one_of(name: str, value: object, choices: Iterable) -> None:
-    """Strings or whole numbers; True is not 1."""
-    if isinstance(value, bool) or value not in list(choices):
-        *most, last = (f'"{choice}"' if isinstance(choice, str) else str(choice) for choice in choices)
-        raise ValueError(f"{name} must be {', '.join(most)} or {last}; got {describe(value)}")
-
-
-def some_of(name: str, values: object, choices: Sequence[str]) -> None:
-    """A list of some of the choices, in any order, each once."""
-    several(name, values, name)
-    is_list = isinstance(values, Sequence)
-    if not is_list or not values or any(each not in choices or values.count(each) > 1 for each in values):
-        given = list(values) if is_list else describe(values)
-        raise ValueError(f"{name} must be among {', '.join(choices)}, each once; got {given}")
-
-
-def text(name: str, value: object) -> None:
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a string; got {describe(value)}")
-
-
-def whole_split(name: str, split: str) -> None:
-    if split != "all":
-        raise ValueError(f'{name} must be made with split="all", to hold all that a picture may show; got {split!r}')
-
-
-# ---- Tensors ---------------------------------------------------------------------------------------------------------
-
-
-def shape(name: str, value: object, wanted: Size, whose: str) -> None:
-    """whose: what has the wanted shape."""
-    if not isinstance(value, Tensor) or value.shape != wanted:
-        raise ValueError(f"{name} must be a tensor of {whose} shape {tuple(wanted)}; got {describe(value)}")
-
-
-def floats(**two: object) -> None:
-    """Both tensors are floating point and of one shape; their keywords are their names in the message."""
-    for name, value in two.items():
-        if not isinstance(value, Tensor) or not value.is_floating_point():
-            hint = " (turn 0..255 into -1..1 first: x.float() / 127.5 - 1)" if getattr(value, "ndim", 0) > 1 else ""
-            raise TypeError(f"{name} must be a tensor of floats; got {describe(value)}{hint}")
-    (name_a, a), (name_b, b) = two.items()
-    if a.shape != b.shape:
-        raise ValueError(f"{name_a} and {name_b} must have one shape; got {tuple(a.shape)} and {tuple(b.shape)}")
-
-
-def pictures(pictures: object, name: str = "pictures", bytes_too: bool = False, look: bool = True) -> None:
-    """A float tensor (N, C, H, W) with values in [-1, 1]; bytes_too allows uint8, look=False any values."""
-    if not isinstance(pictures, Tensor) or pictures.ndim != 4 or len(pictures) == 0:
-        raise ValueError(f"{name} must be a tensor of pictures, (N, C, H, W); got {describe(pictures)}")
-    if bytes_too and pictures.dtype == torch.uint8:
-        return
-    if not pictures.is_floating_point():
-        raise TypeError(
-            f"{name} must be floats in [-1, 1]; got {describe(pictures)}. For values 0..255: {name}.float() / 127.5 - 1"
-        )
-    low, high = (pictures.min().item(), pictures.max().item()) if look else (-1, 1)
-    if not (low >= -1 and high <= 1):  # written so that NaN fails too
-        hint = f" For values 0..255: {name} / 127.5 - 1" if low >= 0 and high > 2 else ""
-        raise ValueError(f"{name} must lie in [-1, 1]; these go from {low:.4g} to {high:.4g}.{hint}")
-
-
-def betas(betas: object) -> None:
-    if not isinstance(betas, Tensor) or betas.ndim != 1 or len(betas) == 0 or not betas.is_floating_point():
-        raise ValueError(f"betas must be a 1-D tensor of floats, such as linear_betas(1000); got {describe(betas)}")
-    if not ((betas > 0) & (betas < 1)).all():
-        low, high = betas.min().item(), betas.max().item()
-        raise ValueError(f"betas must lie strictly between 0 and 1; these go from {low:.4g} to {high:.4g}")
-
-
-def alpha_bars(alpha_bars: Tensor) -> None:
-    """None rounded to 0 or 1: the inverse and the posterior divide by alpha_bar and by 1 - alpha_bar."""
-    first, last = alpha_bars[0].item(), alpha_bars[-1].item()
-    if first == 1 or last == 0:
-        why = "the first beta is too small" if first == 1 else "the betas together leave nothing of the picture"
-        raise ValueError(
-            f"alpha_bars must lie strictly between 0 and 1; rounded, these go from {first:.4g} to {last:.4g}: {why}"
-        )
-
-
-def timesteps(t: object, x: Tensor, num_timesteps: int, look: bool = True) -> None:
-    """Long, (B,), with values from 0 to num_timesteps - 1. look=False spares a GPU the look at the values."""
-    B = len(x)
-    if not isinstance(t, Tensor) or t.dtype != torch.long:
-        raise TypeError(
-            f"t must be a tensor of whole numbers (dtype torch.long), such as torch.full(({B},), 5); got {describe(t)}"
-        )
-    if t.shape != (B,):
-        raise ValueError(
-            f"t must hold one step number for each of the {B} pictures, shape ({B},); got shape {tuple(t.shape)}"
-        )
-    lowest, highest = (bound.item() for bound in t.aminmax()) if B and look else (0, 0)
-    if lowest < 0 or highest >= num_timesteps:
-        raise ValueError(
-            f"t must lie between 0 and {num_timesteps - 1} (this schedule has {num_timesteps} timesteps, counted from "
-            f"0); got {lowest} to {highest}"
-        )
-
-
-def same_device(schedule: Tensor, pictures: Tensor) -> None:
-    if schedule.device != pictures.device:
-        raise ValueError(
-            f"the schedule is on {schedule.device} but the pictures are on {pictures.device}: "
-            f'move it with schedule = schedule.to("{pictures.device}")'
-        )
-
-
-# ---- Networks --------------------------------------------------------------------------------------------------------
+from ddpm_core.support.guards.tensors import pictures
+from ddpm_core.support.guards.values import describe, is_whole, number, several, text, whole_number
 
 
 def eps_model(eps_model: object) -> None:
@@ -272,9 +100,6 @@ def unet_input(x_t: object, t: object, context: object, padding: object, config:
         raise ValueError(f"padding must be bool, {tuple(context.shape[:2])}; got {describe(padding)}")
 
 
-# ---- Text ------------------------------------------------------------------------------------------------------------
-
-
 def vocabulary(words: Sequence) -> None:
     several("words", words, "words")
     for word in words:
@@ -316,9 +141,6 @@ def prompts(prompts: object, shape: object, guidance_scale: object) -> None:
     if len(shape) != 3:
         raise ValueError(f"shape must be that of one picture, (C, H, W); got {shape!r}")
     number("guidance_scale", guidance_scale, least=0)
-
-
-# ---- Training --------------------------------------------------------------------------------------------------------
 
 
 def fitting(

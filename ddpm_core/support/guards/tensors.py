@@ -1,0 +1,84 @@
+"""Rules for pictures, noise, timesteps and schedules."""
+
+import torch
+from torch import Size, Tensor
+
+from ddpm_core.support.guards.values import describe
+
+
+def shape(name: str, value: object, wanted: Size, whose: str) -> None:
+    """whose: what has the wanted shape."""
+    if not isinstance(value, Tensor) or value.shape != wanted:
+        raise ValueError(f"{name} must be a tensor of {whose} shape {tuple(wanted)}; got {describe(value)}")
+
+
+def floats(**two: object) -> None:
+    """Both tensors are floating point and of one shape; their keywords are their names in the message."""
+    for name, value in two.items():
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            hint = " (turn 0..255 into -1..1 first: x.float() / 127.5 - 1)" if getattr(value, "ndim", 0) > 1 else ""
+            raise TypeError(f"{name} must be a tensor of floats; got {describe(value)}{hint}")
+    (name_a, a), (name_b, b) = two.items()
+    if a.shape != b.shape:
+        raise ValueError(f"{name_a} and {name_b} must have one shape; got {tuple(a.shape)} and {tuple(b.shape)}")
+
+
+def pictures(pictures: object, name: str = "pictures", bytes_too: bool = False, look: bool = True) -> None:
+    """A float tensor (N, C, H, W) with values in [-1, 1]; bytes_too allows uint8, look=False any values."""
+    if not isinstance(pictures, Tensor) or pictures.ndim != 4 or len(pictures) == 0:
+        raise ValueError(f"{name} must be a tensor of pictures, (N, C, H, W); got {describe(pictures)}")
+    if bytes_too and pictures.dtype == torch.uint8:
+        return
+    if not pictures.is_floating_point():
+        raise TypeError(
+            f"{name} must be floats in [-1, 1]; got {describe(pictures)}. For values 0..255: {name}.float() / 127.5 - 1"
+        )
+    low, high = (pictures.min().item(), pictures.max().item()) if look else (-1, 1)
+    if not (low >= -1 and high <= 1):  # written so that NaN fails too
+        hint = f" For values 0..255: {name} / 127.5 - 1" if low >= 0 and high > 2 else ""
+        raise ValueError(f"{name} must lie in [-1, 1]; these go from {low:.4g} to {high:.4g}.{hint}")
+
+
+def betas(betas: object) -> None:
+    if not isinstance(betas, Tensor) or betas.ndim != 1 or len(betas) == 0 or not betas.is_floating_point():
+        raise ValueError(f"betas must be a 1-D tensor of floats, such as linear_betas(1000); got {describe(betas)}")
+    if not ((betas > 0) & (betas < 1)).all():
+        low, high = betas.min().item(), betas.max().item()
+        raise ValueError(f"betas must lie strictly between 0 and 1; these go from {low:.4g} to {high:.4g}")
+
+
+def alpha_bars(alpha_bars: Tensor) -> None:
+    """None rounded to 0 or 1: the inverse and the posterior divide by alpha_bar and by 1 - alpha_bar."""
+    first, last = alpha_bars[0].item(), alpha_bars[-1].item()
+    if first == 1 or last == 0:
+        why = "the first beta is too small" if first == 1 else "the betas together leave nothing of the picture"
+        raise ValueError(
+            f"alpha_bars must lie strictly between 0 and 1; rounded, these go from {first:.4g} to {last:.4g}: {why}"
+        )
+
+
+def timesteps(t: object, x: Tensor, num_timesteps: int, look: bool = True) -> None:
+    """Long, (B,), with values from 0 to num_timesteps - 1. look=False spares a GPU the look at the values."""
+    B = len(x)
+    if not isinstance(t, Tensor) or t.dtype != torch.long:
+        raise TypeError(
+            f"t must be a tensor of whole numbers (dtype torch.long), such as torch.full(({B},), 5); got {describe(t)}"
+        )
+    if t.shape != (B,):
+        raise ValueError(
+            f"t must hold one step number for each of the {B} pictures, shape ({B},); got shape {tuple(t.shape)}"
+        )
+    lowest, highest = (bound.item() for bound in t.aminmax()) if B and look else (0, 0)
+    if lowest < 0 or highest >= num_timesteps:
+        raise ValueError(
+            f"t must lie between 0 and {num_timesteps - 1} (this schedule has {num_timesteps} timesteps, counted from "
+            f"0); got {lowest} to {highest}"
+        )
+
+
+def same_device(schedule: Tensor, pictures: Tensor) -> None:
+    if schedule.device != pictures.device:
+        raise ValueError(
+            f"the schedule is on {schedule.device} but the pictures are on {pictures.device}: "
+            f'move it with schedule = schedule.to("{pictures.device}")'
+        )
