@@ -143,7 +143,7 @@ def _use_folder(job: Job, channels: str | None) -> None:
     data = load_captioned_folder(job.notes["data"], size, progress=rank() == 0)
     _check_same_data(job.notes, "data_checksum", data_checksum(data.pictures, data.captions))
     torch.manual_seed(job.notes["seed"])
-    job.model = job.model or captioned_model(data.captions, _widths(channels, size), job.notes["data"])
+    job.model = job.model or captioned_model(data.captions, _widths(channels, size), size, job.notes["data"])
     tokens = _tokens_of(data.captions, job.model.tokenizer)
     job.options |= dict(cond=tokens, null_cond=job.model.null_cond)
     job.data, job.report = to_bytes(data.pictures), f"{job.notes['data']}: {data}."
@@ -157,7 +157,7 @@ def _use_tar_files(job: Job, channels: str | None) -> None:
     names = "\n".join(Path(shard).name for shard in shards.shards)
     _check_same_data(job.notes, "shards", hashlib.sha256(names.encode()).hexdigest())
     torch.manual_seed(seed)
-    job.model = job.model or captioned_model(shards.captions(), _widths(channels, size), job.notes["data"])
+    job.model = job.model or captioned_model(shards.captions(), _widths(channels, size), size, job.notes["data"])
     job.options["null_cond"], job.skipped = job.model.null_cond, shards.skipped
 
     def data(start: int) -> Batches:
@@ -227,7 +227,7 @@ def _are_tar_files(data: str) -> bool:
     return ".tar" in data or data.endswith(".tgz") or any(sign in data for sign in "*?[{")
 
 
-def captioned_model(captions: Iterable[str], channels: tuple[int, ...], source: str) -> TextToImage:
+def captioned_model(captions: Iterable[str], channels: tuple[int, ...], picture_size: int, source: str) -> TextToImage:
     """A network for colour pictures with these captions. Raises DataUnavailable where no caption has a word."""
     words: set[str] = set()
     longest = 0
@@ -240,7 +240,11 @@ def captioned_model(captions: Iterable[str], channels: tuple[int, ...], source: 
             f"{source} has no captions, or is not a tar file: beside each picture, 01.jpg, there must be a 01.txt"
         )
     tokenizer = Tokenizer(sorted(words), 1 + min(longest, WORDS_AT_MOST))
-    unet = UNet(3, channels, context_dim=64, cross_attention_levels=(len(channels) - 1,))
+    levels = len(channels)
+    # Squares of 2x2 pixels are nearly four times as fast, for pictures that can be halved once more.
+    patch_size = 2 if picture_size >= 32 and picture_size % 2**levels == 0 else 1
+    plan = dict(context_dim=64, cross_attention_levels=(levels - 1,), patch_size=patch_size, predicts="x_0")
+    unet = UNet(3, channels, **plan)
     return TextToImage(unet, TextEncoder(len(tokenizer), tokenizer.max_length, 64), tokenizer)
 
 

@@ -146,7 +146,7 @@ def test_tar_files_are_shared_out_and_a_run_keeps_its_number_of_processes(tmp_pa
             yield torch.cat([first, second]), state.model.tokenizer(captions + more_captions)
 
     torch.manual_seed(0)
-    state = TrainingState(captioned_model(PictureTextShards(folder, 8, 8).captions(), (8,), "shards"))
+    state = TrainingState(captioned_model(PictureTextShards(folder, 8, 8).captions(), (8,), 8, "shards"))
     schedule = NoiseSchedule(cosine_betas(10))
     list(train(state, schedule, batches, 8, 8, null_cond=state.model.null_cond, min_snr_gamma=1.0))
     assert losses_in(tmp_path / "two.safetensors") == pytest.approx(state.losses, rel=1e-4)
