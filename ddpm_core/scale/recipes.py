@@ -101,7 +101,7 @@ def _score_emoji(
 PRESETS = {
     "digit-scenes": Preset(
         load=_load_digit_scenes,
-        unet=dict(channels=(32, 64)),
+        unet=dict(channels=(32, 64), patch_size=2, predicts="x_0"),
         text_dim=64,
         schedule=NoiseSchedule(cosine_betas(200)),
         num_iterations=6_000,
@@ -113,12 +113,12 @@ PRESETS = {
     "emoji": Preset(
         load=_load_emoji,
         # The coarse shapes of a picture with many pixels show through heavier noise. So more steps lie there (linear
-        # betas), the noise weighting begins there, and x_t is passed on exactly (input_skip).
-        unet=dict(channels=(32, 64, 128), cross_attention_levels=(1,), patch_size=2, input_skip=True),
+        # betas), and the noise weighting begins there. To predict x_0 keeps the white around an emoji white.
+        unet=dict(channels=(32, 64, 128), cross_attention_levels=(1,), patch_size=2, predicts="x_0"),
         text_dim=128,
         schedule=NoiseSchedule(linear_betas()),
-        num_iterations=13_000,
-        options=dict(batch_size=64, learning_rate=2e-3, warmup_iterations=200, ema_decay=0.999, min_snr_gamma=0.1),
+        num_iterations=40_000,
+        options=dict(batch_size=64, learning_rate=1.5e-3, warmup_iterations=200, ema_decay=0.999, min_snr_gamma=0.3),
         guidance_scale=3.0,
         prompts=(
             *("rocket", "twemoji rocket", "openmoji 火箭", "noto cat face"),
