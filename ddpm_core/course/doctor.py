@@ -38,7 +38,7 @@ CHECKSUMS = {
     "OFL.txt": "1f301ebc2e9a9e1fb261b60948ad317450fc433b55cbeac5910037cf4cc4b435",
     "cat.png": "5f27baab03e36a2f31c24ddb91372641f653d13050b20a7730f07dcaa0177584",
     "digit-reader.safetensors": "5d390f7127c3904e064b9fbb23212834f732362557f7eabcb85d983097735a85",
-    "digit-scenes.safetensors": "010a325b7fa9a7af9c7b5ffa1305cd19a7ef0c6efd49465b808931316223c281",
+    "digit-scenes.safetensors": "1826e664167e0e358b98e580885063bd2fd629a30386a5093d4eaf85d9cca4fc",
     "emoji.safetensors": "9570ec683798e14cd898367deaa44d4b6d665c8fd84d17441dc4d92d883d6ed0",
     "mnist-held-out.png": "49af7f32d2aac9808828227d586f03d5ed00e6d08762549917d41eb8866c3fd1",
     "mnist-held-out.txt": "41161b3de39ec01965971d1ef6590fd03943d81aea4d6bdb0d4791c1ae2e2cbb",
