@@ -75,7 +75,7 @@ def gate(
 ) -> None:
     """Says whether the samples of the learner's own model pass: the digit reader must read them as asked.
 
-    "04": pictures (N, 1, 28, 28): the reader is sure of at least 85 % as many as of real digits, and each digit comes.
+    "04": pictures (N, 1, 28, 28): the reader is sure of at least 70 % as many as of real digits, and each digit comes.
     "05": pictures (N, 3, 28, 28) and the scenes that were asked for: digit and colour right in at least 90 %.
     N at least 100. reader: None makes one. Raises ValueError for another notebook or too
     few pictures, TypeError for another reader.
@@ -92,8 +92,8 @@ def gate(
         probabilities = reader.probabilities(pictures)
         sure = (probabilities.amax(dim=1) >= reader.SURE).float().mean().item() / reader.sure_rate
         rarest = torch.bincount(probabilities.argmax(dim=1), minlength=10).min().item()
-        passed = sure >= 0.85 and rarest > 0
-        found = f"the reader is sure of {sure:.0%} as many as of real digits (wanted: 85%)"
+        passed = sure >= 0.7 and rarest > 0
+        found = f"the reader is sure of {sure:.0%} as many as of real digits (wanted: 70%)"
         found += f", and the rarest digit came {rarest} times"
     else:
         digits_right, colours_right = judge_scenes(pictures, scenes, reader)
