@@ -544,10 +544,10 @@ def test_prompts_become_pictures_and_the_seed_decides_them(text_checkpoint):
 def drawn(monkeypatch):
     """What sample would write into the file, (B, C, H, W), in parts of so many pictures."""
 
-    def drawn(*arguments: object, at_once: int = 99) -> torch.Tensor:
+    def drawn(*arguments: object, at_once: int = 99, side: int = 28) -> torch.Tensor:
         kept = []
         monkeypatch.setattr(command_line, "write_pictures", lambda pictures, out: kept.append(pictures))
-        monkeypatch.setattr(memory, "PIXELS_AT_ONCE", at_once * 8 * 8)
+        monkeypatch.setattr(memory, "PIXELS_AT_ONCE", at_once * side**2)
         succeed("sample", *arguments, "--num-steps", 5)
         return kept[0]
 
@@ -560,10 +560,12 @@ def test_many_pictures_are_drawn_in_parts_and_are_the_same_ones(
 ):
     sizes, forward = [], UNet.forward
     monkeypatch.setattr(UNet, "forward", lambda self, x_t, *rest: sizes.append(len(x_t)) or forward(self, x_t, *rest))
-    for command in ([checkpoint, "--count", 5], [text_checkpoint, "a red seven", "--count", 5, "--guidance-scale", 1]):
-        together = drawn(*command, "--seed", 3)
+    with_text = [text_checkpoint, "a red seven", "--guidance-scale", 1]
+    for command, side in (([checkpoint], 8), (with_text, 28)):
+        command = [*command, "--count", 5, "--seed", 3]
+        together = drawn(*command)
         sizes.clear()
-        torch.testing.assert_close(drawn(*command, "--seed", 3, at_once=at_once), together, rtol=0, atol=1e-4)
+        torch.testing.assert_close(drawn(*command, at_once=at_once, side=side), together, rtol=0, atol=1e-4)
         assert max(sizes) == at_once and sum(sizes) == 5 * 5
 
 
@@ -580,7 +582,7 @@ def test_the_third_of_four_is_drawn_again_alone_with_the_seed_that_is_told(drawn
 
 
 def test_a_note_on_a_prompt_that_is_drawn_in_parts_is_told_once(text_checkpoint, monkeypatch):
-    monkeypatch.setattr(memory, "PIXELS_AT_ONCE", 8 * 8)
+    monkeypatch.setattr(memory, "PIXELS_AT_ONCE", 28 * 28)
     assert succeed("sample", text_checkpoint, "zebra", "--count", 3, "--num-steps", 2).count("Note") == 1
 
 
