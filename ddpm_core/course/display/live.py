@@ -125,8 +125,9 @@ def _bar(state: TrainingState, num_iterations: int, seconds: float, done: int) -
 
 
 def _training_figure(losses: Sequence[float], num_iterations: int, rows: Sequence[tuple[int, Tensor]]) -> Figure:
-    columns = 2 if rows else 1
-    figure, axes = plt.subplots(1, columns, figsize=(4.6 * columns, 3.0), squeeze=False)
+    # The samples are what one waits for: they are large, and the curve is small.
+    widths = dict(figsize=(9.2, 4.4), width_ratios=(1, 2)) if rows else dict(figsize=(4.6, 3.0))
+    figure, axes = plt.subplots(1, 2 if rows else 1, squeeze=False, **widths)
     axis = axes[0, 0]
     window = max(1, num_iterations // 50)
     smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
