@@ -26,7 +26,7 @@ CHANGES = {
     "05_text_conditioning": (
         "channels, num_iterations, learning_rate = (8, 16), 20, 1e-3\n"
         "batch_size, text_dim, guidance_scale = 32, 48, 1.0\n"
-        "schedule = NoiseSchedule(cosine_betas(100)).to(profile.device)"
+        "schedule = NoiseSchedule(linear_betas(100, 1e-3, 0.2)).to(profile.device)"
     ),
 }
 # Runs the cells that it reads from stdin, all of them, and prints the errors. Without a kernel it is sooner done.

@@ -269,6 +269,12 @@ def test_a_prompt_box_stands_beside_its_static_twin(box):
     assert "prompt box" in way_back(outputs)
 
 
+def test_the_pictures_in_the_box_are_large_enough_to_enjoy():
+    _, widget = shown(display.prompt_box, lambda *_: torch.zeros(6, 3, 28, 28), "a blue three")
+    width, height = opened(widget.children[1].value).size
+    assert 6 * 100 <= width <= 900 and height >= 100
+
+
 def test_typing_or_moving_the_slider_draws_anew(box):
     _, widget, asked = box
     (text, slider), image, note = widget.children[0].children, *widget.children[1:]

@@ -36,14 +36,18 @@ def prompt_box(draw: Callable[[str, float], Tensor], prompt: str, guidance_scale
     slider = ipywidgets.FloatSlider(
         guidance_scale, min=0, max=8, step=0.5, description="guidance", continuous_update=False
     )
-    image = ipywidgets.Image(value=encode(tile(pictures)), format="png")
+
+    def large(pictures: Tensor) -> bytes:
+        return encode(tile(pictures, width=800))
+
+    image = ipywidgets.Image(value=large(pictures), format="png", layout={"max_width": "100%", "width": "max-content"})
     note = ipywidgets.Label()
 
     def redraw(_: dict) -> None:
         note.value = "drawing ..."
         try:
             with collect_notices() as notices:
-                image.value = encode(tile(draw(text.value, slider.value)))
+                image.value = large(draw(text.value, slider.value))
             note.value = "; ".join(notices)
         except ValueError as error:
             note.value = str(error)
