@@ -90,7 +90,7 @@ def main() -> None:
 @setting("--learning-rate", type=float, help="The peak, after a warm-up.")
 @setting("--timesteps", "num_timesteps", type=click.IntRange(1, 1_000_000), help="Of the noise schedule.")
 @click.option("--channels", help="Width of each level, such as 32,32.  [default: by picture size]")
-@setting("--picture-size", type=click.IntRange(1), help="Of pictures with captions.")
+@setting("--picture-size", type=click.IntRange(1, 256), help="Of pictures with captions.")
 @setting("--min-snr-gamma", type=float, help=SNR_HELP, default="{:g} with captions, else all weigh alike")
 @setting("--workers", "num_workers", type=click.IntRange(0), help="Processes that read tar files.")
 @click.option("--precision", type=click.Choice(list(PRECISIONS)), help=PRECISION_HELP)
