@@ -214,8 +214,13 @@ def test_away_from_the_prompt_itself_is_no_guidance(model, schedule):
             '\'a green seven 猫, green\': no training caption had "green", "猫"; '
             "the picture is made from the other words",
         ),
-        ("🍎 red seven", "'🍎 red seven': no training caption had \"🍎\"; the picture is made from the other words"),
-        ("🍎", "no word of '🍎' was in any training caption (\"🍎\"): the picture can be of anything"),
+        ("🍎 red", "'🍎 red': what is no word is left out (\"🍎\"); the picture is made from the other words"),
+        (
+            "🍎 red 猫",
+            '\'🍎 red 猫\': no training caption had "猫"; what is no word is left out ("🍎"); '
+            "the picture is made from the other words",
+        ),
+        ("🍎", "'🍎': what is no word is left out (\"🍎\"): the picture can be of anything"),
         ("绿猫", 'no word of \'绿猫\' was in any training caption ("绿", "猫"): the picture can be of anything'),
     ],
 )

@@ -24,15 +24,26 @@ def collect_notices() -> Iterator[list[str]]:
 
 
 def notice_on_words(prompt: str, words: Sequence[str], unknown: Sequence[str]) -> str | None:
-    """One sentence that names the unknown words of a prompt, or None where there are none."""
+    """One sentence that names what of a prompt is unknown, or None where nothing is.
+
+    words: the prompt's; unknown: those of them that no training caption had, then signs that are no words at all
+    """
     if not words and not unknown:
         return "an empty prompt sets no condition: the picture can be of anything"
     if not unknown:
         return None
-    names = ", ".join(f'"{word}"' for word in unknown)
+    missing = ", ".join(f'"{name}"' for name in unknown if name in words)
+    signs = ", ".join(f'"{name}"' for name in unknown if name not in words)
+    left_out = f"what is no word is left out ({signs})"
     if all(word in unknown for word in words):
-        return f"no word of {prompt!r} was in any training caption ({names}): the picture can be of anything"
-    return f"{prompt!r}: no training caption had {names}; the picture is made from the other words"
+        reason = (
+            f"no word of {prompt!r} was in any training caption ({missing})" if words else f"{prompt!r}: {left_out}"
+        )
+        reason += f"; {left_out}" if words and signs else ""
+        return f"{reason}: the picture can be of anything"
+    reasons = [f"no training caption had {missing}"] if missing else []
+    reasons += [left_out] if signs else []
+    return f"{prompt!r}: {'; '.join(reasons)}; the picture is made from the other words"
 
 
 def warn_of_prompts(
