@@ -36,7 +36,7 @@ slow: setup  ## the tests that kill processes, start several, or install
 	$(PYTEST) -m slow --ignore tests/browser tests
 
 nbval: setup  ## runs every notebook and compares its facts with the stored ones
-	DDPM_PROGRESS= $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
+	DDPM_PROGRESS= $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks
 
 browser: setup  ## runs every notebook in a browser, with hands on the widgets
 	$(BIN)/pytest tests/browser
