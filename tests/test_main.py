@@ -569,6 +569,14 @@ def test_many_pictures_are_drawn_in_parts_and_are_the_same_ones(
         assert max(sizes) == at_once and sum(sizes) == 5 * 5
 
 
+def test_a_network_that_predicts_x_0_is_asked_for_that(drawn):
+    unet = UNet(1, (8,), predicts="x_0")  # untrained, it says 0 everywhere, and so every picture is grey
+    save_checkpoint(
+        "x_0.safetensors", TrainingState(unet), NoiseSchedule(cosine_betas(10)), dict(picture_size=[1, 8, 8])
+    )
+    torch.testing.assert_close(drawn("x_0.safetensors", "--count", 2), torch.zeros(2, 1, 8, 8), rtol=0, atol=1e-6)
+
+
 def test_the_third_of_four_is_drawn_again_alone_with_the_seed_that_is_told(drawn, checkpoint, text_checkpoint):
     assert "4 pictures in samples.png, with the seeds 3 to 6" in succeed(
         "sample", checkpoint, "--count", 4, "--seed", 3

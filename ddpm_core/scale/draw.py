@@ -8,6 +8,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ddpm_core.checkpoint import load_checkpoint
+from ddpm_core.prediction import noise_predictor
 from ddpm_core.sampling import sample, seeded_noise
 from ddpm_core.scale.settings import DEFAULTS
 from ddpm_core.scale.speed import autocast, speed_up
@@ -60,7 +61,7 @@ def draw(
 
         def begin(part: range) -> Iterator[Tensor]:
             x_T, generators = seeded_noise(seed + part.start, (len(part), *size), device)
-            return sample(model, schedule, x_T, num_steps, generator=generators)
+            return sample(noise_predictor(model, schedule), schedule, x_T, num_steps, generator=generators)
 
     with collect_notices() as notices:
         parts = [begin(part) for part in in_parts(count, size)]  # drawn only when somebody asks for their steps
