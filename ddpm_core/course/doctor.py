@@ -48,7 +48,7 @@ CHECKSUMS = {
 INSTALL = "run make setup, or: pip install -e .[lab,test]"
 ON_THIS_MACHINE = " on this machine"
 PACKAGES = ("torchvision", "matplotlib", "ipywidgets", "sklearn", "safetensors", "jupyterlab", "ipykernel", "nbval")
-SCHEDULE = NoiseSchedule(cosine_betas(200))  # notebook 04's
+SCHEDULE = NoiseSchedule(cosine_betas(200))  # notebook 03's
 
 
 @dataclass

@@ -77,8 +77,8 @@ def gate(
 
     "04": pictures (N, 1, 28, 28): the reader is sure of at least 70 % as many as of real digits, and each digit comes.
     "05": pictures (N, 3, 28, 28) and the scenes that were asked for: digit and colour right in at least 90 %.
-    N at least 100. reader: None makes one. Raises ValueError for another notebook or too
-    few pictures, TypeError for another reader.
+    N at least 100. reader: None makes one. Raises ValueError for another notebook or too few pictures, TypeError for
+    another reader.
     """
     guards.one_of("notebook", notebook, GATES)
     if not isinstance(pictures, Tensor) or len(pictures) < 100:

@@ -26,9 +26,8 @@ def mnist_bytes(split: str) -> tuple[Tensor, Tensor]:
     name = f"mnist-{split.replace('_', '-')}"
     with reading(f"{name}.png", f"{name}.txt") as (sheet, text):
         labels = torch.tensor([[int(digit) for digit in line] for line in text.read_text("ascii").splitlines()])
-        cells = (
-            read_grey(sheet).unflatten(1, (-1, SIZE)).unflatten(0, (-1, SIZE)).transpose(1, 2)
-        )  # (row, column, y, x)
+        cells = read_grey(sheet).unflatten(1, (-1, SIZE)).unflatten(0, (-1, SIZE))  # (row, y, column, x)
+        cells = cells.transpose(1, 2)  # (row, column, y, x)
         if labels.shape != cells.shape[:2]:
             raise ValueError(f"{tuple(cells.shape[:2])} pictures and {tuple(labels.shape)} labels")
     return cells.reshape(-1, 1, SIZE, SIZE), labels.flatten()

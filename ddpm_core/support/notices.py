@@ -34,16 +34,16 @@ def notice_on_words(prompt: str, words: Sequence[str], unknown: Sequence[str]) -
         return None
     missing = ", ".join(f'"{name}"' for name in unknown if name in words)
     signs = ", ".join(f'"{name}"' for name in unknown if name not in words)
-    left_out = f"what is no word is left out ({signs})"
-    if all(word in unknown for word in words):
-        reason = (
-            f"no word of {prompt!r} was in any training caption ({missing})" if words else f"{prompt!r}: {left_out}"
-        )
-        reason += f"; {left_out}" if words and signs else ""
-        return f"{reason}: the picture can be of anything"
-    reasons = [f"no training caption had {missing}"] if missing else []
-    reasons += [left_out] if signs else []
-    return f"{prompt!r}: {'; '.join(reasons)}; the picture is made from the other words"
+    knows_none = all(word in unknown for word in words)
+    reasons = []
+    if missing and knows_none:
+        reasons.append(f"no word of {prompt!r} was in any training caption ({missing})")
+    elif missing:
+        reasons.append(f"{prompt!r}: no training caption had {missing}")
+    if signs:
+        reasons.append(("" if missing else f"{prompt!r}: ") + f"what is no word is left out ({signs})")
+    outcome = ": the picture can be of anything" if knows_none else "; the picture is made from the other words"
+    return "; ".join(reasons) + outcome
 
 
 def warn_of_prompts(
