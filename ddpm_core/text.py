@@ -103,7 +103,9 @@ class TextEncoder(nn.Module):
         super().__init__()
         guards.heads("dim", dim, num_heads)
         self.token_embedding = nn.Embedding(vocabulary_size, dim)
-        self.position_embedding = nn.Parameter(torch.randn(max_length, dim))
+        self.position_embedding = nn.Parameter(torch.empty(max_length, dim))
+        for embedding in (self.token_embedding.weight, self.position_embedding):
+            nn.init.normal_(embedding, std=0.02)  # small at first, so that what is learnt soon outweighs it
         options = dict(dim_feedforward=2 * dim, dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
         layer = nn.TransformerEncoderLayer(dim, num_heads, **options)
         self.layers = nn.TransformerEncoder(layer, num_layers, norm=nn.LayerNorm(dim), enable_nested_tensor=False)
