@@ -50,6 +50,7 @@ class EmojiDataset(Dataset):
     name_ids:    (N,), 0 to 1376, positions in characters and in names
     style_ids:   (N,), positions in styles
     is_withheld: (N,) bool
+    is_everyday: (N,) bool: what a single English word names, and every style draws, such as a rocket; 346 emoji
     characters:  the 1,377 emoji themselves, in Unicode's order, of whatever split
     names:       for each language the names of these, no two of them the same
 
@@ -73,6 +74,7 @@ class EmojiDataset(Dataset):
         rows = [json.loads(line) for line in lines]
         self.characters = [row["emoji"] for row in rows]
         self.names = {language: [row[language] for row in rows] for language in self.languages}
+        everyday = torch.tensor([row["en"].isalpha() and len(row["styles"]) == len(STYLES) for row in rows])
         pictures, name_ids, style_ids, is_withheld = [], [], [], []
         for style_id, style in enumerate(self.styles):
             withheld = torch.tensor([row["withheld"] == style for row in rows])
@@ -84,6 +86,7 @@ class EmojiDataset(Dataset):
             is_withheld.append(withheld[ids])
         self.pictures, self.name_ids = torch.cat(pictures), torch.cat(name_ids)
         self.style_ids, self.is_withheld = torch.cat(style_ids), torch.cat(is_withheld)
+        self.is_everyday = everyday[self.name_ids]
 
     def __len__(self) -> int:
         """The number of pairs: as many as pictures, times the languages, with and without the style."""
