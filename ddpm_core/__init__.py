@@ -34,7 +34,6 @@ from ddpm_core.judging import (
     Verdict,
     copy_ratios,
     draw_emoji,
-    emoji_agreement,
     ink_colours,
     judge_digits,
     judge_emoji,

@@ -87,6 +87,12 @@ def test_the_order_of_the_words_counts(tokenizer, encoder):
     assert (one[0] - other[0]).abs().max() > 1e-4
 
 
+def test_embeddings_begin_small():
+    encoder = TextEncoder(vocabulary_size=2000, max_length=100)
+    for embedding in (encoder.token_embedding.weight, encoder.position_embedding):
+        assert embedding.mean().abs() < 0.002 and embedding.std().item() == pytest.approx(0.02, rel=0.1)
+
+
 def test_every_weight_learns(tokenizer, encoder):
     encoder(tokenizer(CAPTIONS)).square().sum().backward()
     assert all(weight.grad is not None for weight in encoder.parameters())

@@ -56,19 +56,6 @@ def judge_emoji(pictures: Tensor, data: EmojiDataset, rows: Tensor) -> Tensor:
     return right
 
 
-def emoji_agreement(
-    model: TextToImage,
-    schedule: NoiseSchedule,
-    data: EmojiDataset,
-    rows: Tensor,
-    language: str,
-    guidance_scale: float = 3.0,
-    **options: int,
-) -> Tensor:
-    """What judge_emoji says of what draw_emoji draws: bool, (N,)."""
-    return judge_emoji(draw_emoji(model, schedule, data, rows, language, guidance_scale, **options), data, rows)
-
-
 class StyleReader:
     """A small network that tells the styles apart by their colours: each set of emoji has a palette of its own.
 

@@ -83,7 +83,8 @@ def _score_emoji(
 ) -> dict[str, float]:
     """Share of pictures that are nearest to their own emoji of all in their style, and whose style is read rightly.
 
-    Of trained and of withheld pairs of style and name, per language; beside them, how the reader does on real pictures.
+    Of trained and of withheld pairs of style and everyday name, per language; beside them, how the reader does on real
+    pictures.
     """
     data, reader = EmojiDataset(size=32, split="all"), StyleReader()
     generator, scores = torch.Generator().manual_seed(0), {}
@@ -122,8 +123,8 @@ PRESETS = {
         options=dict(batch_size=64, learning_rate=1.5e-3, warmup_iterations=200, ema_decay=0.999, min_snr_gamma=0.02),
         guidance_scale=3.0,
         prompts=(
-            *("rocket", "twemoji rocket", "openmoji 火箭", "noto cat face"),
-            *("blob 猫脸", "flat sunflower", "fluent 红苹果", "emojione snowman"),
+            *("rocket", "twemoji rocket", "openmoji 火箭", "noto cat"),
+            *("blob 猫", "flat sunflower", "fluent 彩虹", "emojione snowman"),
         ),
         score=_score_emoji,
     ),

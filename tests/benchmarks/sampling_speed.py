@@ -23,7 +23,7 @@ from ddpm_core import NoiseSchedule, cosine_betas, generate, guided, load_checkp
 DIGITS, NUM_STEPS = Case(8, 1, (32, 32), 64), 200
 DIFFUSERS_WIDTHS = {2: (20, 24), 1: (24, 28)}  # by layers a block, of training_speed.py
 NUM_EMOJI, EMOJI_STEPS, GUIDANCE = 8, 50, 3.0
-PROMPTS = ("red apple", "cat face", "sunflower", "snowman")
+PROMPTS = ("noto rocket", "blob cat", "sunflower", "flat snowman")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -233,6 +233,15 @@ def test_training_and_withheld_pairs_are_all_pairs_and_share_none(small):
     assert torch.equal(small["all"].pictures[~marked], small["train"].pictures)
 
 
+def test_everyday_emoji_have_one_english_word_and_a_drawing_in_every_style(small):
+    data = small["all"]
+    everyday = {data.names["en"][name_id] for name_id in data.name_ids[data.is_everyday].tolist()}
+    assert len(everyday) == 346 and data.is_everyday.sum() == 7 * 346
+    assert {"rocket", "cat"} < everyday and not {"red apple", "t-shirt", "one-thirty"} & everyday
+    drawn_by_all = [name for name_id, name in enumerate(data.names["en"]) if (data.name_ids == name_id).sum() == 7]
+    assert everyday == {name for name in drawn_by_all if name.isalpha()}
+
+
 def test_a_withheld_name_is_trained_on_in_two_other_styles_or_more(small):
     times = torch.bincount(small["train"].name_ids, minlength=N)
     assert times.min() >= 2

@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from ddpm_core import EmojiDataset, NoiseSchedule, StyleReader, cosine_betas, draw_emoji, emoji_agreement, judge_emoji
+from ddpm_core import EmojiDataset, NoiseSchedule, StyleReader, cosine_betas, draw_emoji, judge_emoji
 from ddpm_core.data.emoji import STYLES
 from ddpm_core.judging import emoji as module
 from ddpm_core.support.pixels import from_bytes
@@ -43,13 +43,13 @@ def test_a_model_that_draws_every_emoji_agrees_and_one_that_mixes_them_up_does_n
     schedule = NoiseSchedule(cosine_betas(10))
     fake = FakeGenerate(noisy(from_bytes(data.pictures[rows]), 0.02), first_seed=4)
     monkeypatch.setattr("ddpm_core.judging.drawing.generate", fake)
-    agreement = emoji_agreement(None, schedule, data, rows, "zh", 2.5, num_steps=7, seed=4)
+    agreement = judge_emoji(draw_emoji(None, schedule, data, rows, "zh", 2.5, num_steps=7, seed=4), data, rows)
     assert agreement.dtype == torch.bool and agreement.shape == (200,) and agreement.float().mean() > 0.98
     assert fake.prompts == [data.caption(row, "zh") for row in rows.tolist()]
     assert fake.asked == dict(shape=(3, 16, 16), guidance_scale=2.5, num_steps=7)
     assert torch.equal(draw_emoji(None, schedule, data, rows, "zh", seed=4), fake.pictures)
     fake.pictures = fake.pictures.roll(1, dims=0)
-    assert emoji_agreement(None, schedule, data, rows, "en", seed=4).float().mean() < 0.02
+    assert judge_emoji(draw_emoji(None, schedule, data, rows, "en", seed=4), data, rows).float().mean() < 0.02
 
 
 def test_the_nearest_of_a_style_is_the_one_that_scikit_learn_finds(data, rows):
