@@ -138,7 +138,7 @@ def sample(context, arguments, model, out, **options) -> None:
     Each picture has a seed of its own, so it can be drawn again alone: the third of four with its prompt and --seed 2.
 
     \b
-    python -m ddpm_core sample "rocket" "火箭" --out pictures.png
+    python -m ddpm_core sample "openmoji rocket" "twemoji 火箭" --out pictures.png
     python -m ddpm_core sample --model digit-scenes "a red three left of a blue seven"
     python -m ddpm_core sample digits.safetensors
     """

@@ -76,7 +76,7 @@ def gate(
     """Says whether the samples of the learner's own model pass: the digit reader must read them as asked.
 
     "04": pictures (N, 1, 28, 28): the reader is sure of at least 70 % as many as of real digits, and each digit comes.
-    "05": pictures (N, 3, 28, 28) and the scenes that were asked for: digit and colour right in at least 90 %.
+    "05": pictures (N, 3, 28, 28) and the scenes that were asked for: digit and colour right in at least 80 %.
     N at least 100. reader: None makes one. Raises ValueError for another notebook or too few pictures, TypeError for
     another reader.
     """
@@ -98,8 +98,8 @@ def gate(
     else:
         digits_right, colours_right = judge_scenes(pictures, scenes, reader)
         right = (digits_right & colours_right).float().mean().item()
-        passed = right >= 0.9
-        found = f"{right:.0%} of {len(pictures)} pictures show digit and colour as asked (wanted: 90%)"
+        passed = right >= 0.8
+        found = f"{right:.0%} of {len(pictures)} pictures show digit and colour as asked (wanted: 80%)"
     if passed:
         record(f"gate {notebook}")
         print(f"Gate {notebook} is open: {found}. {_counted()}")
