@@ -30,7 +30,6 @@ from ddpm_core.data import (
 from ddpm_core.guidance import drop_condition, guided
 from ddpm_core.judging import (
     DigitReader,
-    StyleReader,
     Verdict,
     copy_ratios,
     draw_emoji,
@@ -38,6 +37,7 @@ from ddpm_core.judging import (
     judge_digits,
     judge_emoji,
     judge_scenes,
+    judge_style,
     nearest_pictures,
     scene_agreement,
 )

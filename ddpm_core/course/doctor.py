@@ -39,7 +39,7 @@ CHECKSUMS = {
     "cat.png": "5f27baab03e36a2f31c24ddb91372641f653d13050b20a7730f07dcaa0177584",
     "digit-reader.safetensors": "5d390f7127c3904e064b9fbb23212834f732362557f7eabcb85d983097735a85",
     "digit-scenes.safetensors": "1826e664167e0e358b98e580885063bd2fd629a30386a5093d4eaf85d9cca4fc",
-    "emoji.safetensors": "9570ec683798e14cd898367deaa44d4b6d665c8fd84d17441dc4d92d883d6ed0",
+    "emoji.safetensors": "54eb92c799bd9a692c4162606b683febb733f8395277f0a8b5cd28e34b96e8fb",
     "mnist-held-out.png": "49af7f32d2aac9808828227d586f03d5ed00e6d08762549917d41eb8866c3fd1",
     "mnist-held-out.txt": "41161b3de39ec01965971d1ef6590fd03943d81aea4d6bdb0d4791c1ae2e2cbb",
     "mnist-train.png": "19cdbc13c57f3c492b6d054a5232faed0863aa2cc0563593605c0bb69156fe72",

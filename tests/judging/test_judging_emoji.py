@@ -1,11 +1,9 @@
-import numpy as np
 import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from ddpm_core import EmojiDataset, NoiseSchedule, StyleReader, cosine_betas, draw_emoji, judge_emoji
+from ddpm_core import EmojiDataset, NoiseSchedule, cosine_betas, draw_emoji, judge_emoji, judge_style
 from ddpm_core.data.emoji import STYLES
-from ddpm_core.judging import emoji as module
 from ddpm_core.support.pixels import from_bytes
 
 
@@ -81,40 +79,11 @@ def test_pictures_compete_with_all_names_or_not_at_all():
         judge_emoji(from_bytes(trained.pictures[:2]), trained, torch.arange(2))
 
 
-def test_shares_of_colours_are_those_that_numpy_counts():
-    """On pixels that lie on a colour exactly, a share is a histogram."""
-    colours = torch.randint(module.SHADES, (3, 3, 8, 8), generator=torch.Generator().manual_seed(0))
-    shares = module._colours(colours / (module.SHADES - 1) * 2 - 1).square()
-    for share, picture in zip(shares, colours, strict=True):
-        counted, _ = np.histogramdd(picture.flatten(1).T.numpy(), [np.arange(module.SHADES + 1) - 0.5] * 3)
-        np.testing.assert_allclose(share.numpy(), counted.flatten() / 64, atol=1e-4)
-
-
-def test_a_pixel_between_colours_counts_for_both():
-    half_way = torch.zeros(1, 3, 1, 1) - 1
-    half_way[:, 2] += 0.25 * 2 / (module.SHADES - 1)  # a quarter of the way from black to the next blue
-    shares = module._colours(half_way).square()[0]
-    torch.testing.assert_close(shares[:2], torch.tensor([0.75, 0.25]))
-    assert shares.sum().item() == pytest.approx(1)
-
-
-@pytest.mark.slow
-def test_the_style_reader_reads_emoji_that_it_never_saw_and_leaves_randomness_alone():
-    before = torch.get_rng_state()
-    reader = StyleReader()
-    assert torch.equal(torch.get_rng_state(), before)
-    assert 0.9 < reader.accuracy < 1
-    data = EmojiDataset(32, split="all")
-    pictures = from_bytes(data.pictures[::10])
-
-    def share(changed: torch.Tensor) -> float:
-        probabilities = reader.probabilities(changed)
-        assert probabilities.shape == (len(changed), 7)
-        torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(len(changed)))
-        return (probabilities.argmax(dim=1) == data.style_ids[::10]).float().mean().item()
-
-    assert share(pictures) > 0.94
-    assert share(noisy(pictures, 0.03)) > 0.94  # as a model draws them
-    assert share(pictures.flip(1)) < 0.6  # with red and blue exchanged: it can fail
-    with pytest.raises(ValueError, match=r"of shape \(N, 3, 32, 32\); got \(2, 3, 16, 16\)"):
-        reader.probabilities(torch.zeros(2, 3, 16, 16))
+def test_the_style_is_right_where_the_nearest_drawing_of_the_emoji_has_it(data, rows):
+    assert judge_style(from_bytes(data.pictures[rows]), data, rows).all()
+    assert judge_style(noisy(from_bytes(data.pictures[rows]), 0.1), data, rows).float().mean() > 0.95
+    for style, other in (("noto", "twemoji"), ("openmoji", "blob")):
+        drawn, asked = (
+            torch.tensor([data.row(each, name) for name in ("rocket", "猫", "🌻")]) for each in (style, other)
+        )
+        assert not judge_style(from_bytes(data.pictures[drawn]), data, asked).any()
