@@ -110,8 +110,7 @@ PRESETS = {
     ),
     "emoji": Preset(
         load=_load_emoji,
-        # The coarse shapes of a picture with many pixels show through heavier noise. So more steps lie there (linear
-        # betas), and a small gamma gives those the weight: only there does the caption decide what the picture becomes.
+        # A small gamma gives the weight to heavy noise: only there does the caption decide what the picture becomes.
         # To predict x_0 keeps the white around an emoji white.
         unet=dict(channels=(32, 64, 128), cross_attention_levels=(1,), patch_size=2, predicts="x_0"),
         text_dim=128,
