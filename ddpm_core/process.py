@@ -31,6 +31,13 @@ def predict_eps(schedule: NoiseSchedule, x_t: Tensor, t: Tensor, x_0_hat: Tensor
     return (x_t - alpha_bar.sqrt() * x_0_hat) / beta_bar.sqrt()
 
 
+def v_to_eps(schedule: NoiseSchedule, x_t: Tensor, t: Tensor, v: Tensor) -> Tensor:
+    """The noise in x_t if v is sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0 (Salimans & Ho 2022, appendix D)."""
+    guards.floats(x_t=x_t, v=v)
+    alpha_bar, beta_bar = schedule.at(schedule.alpha_bars, t, x_t), schedule.at(schedule.beta_bars, t, x_t)
+    return alpha_bar.sqrt() * v + beta_bar.sqrt() * x_t
+
+
 def posterior(schedule: NoiseSchedule, x_0: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of q(x_{t-1} | x_t, x_0): where one step back leads if x_0 is known (DDPM eq. 6 and 7).
 

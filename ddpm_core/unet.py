@@ -30,8 +30,9 @@ class UNet(nn.Module):
                             four times as fast, for pictures whose finest detail matters less
     input_skip:             x_t itself is added to the output. In heavy noise x_t is nearly all noise, so the network
                             only has to predict a small difference; useful for larger pictures
-    predicts:               "eps", the noise in x_t, or "x_0", the picture without it: even areas then stay even. train
-                            and generate follow it; for sample, noise_predictor makes an eps_model out of the network
+    predicts:               "eps", the noise in x_t, "x_0", the picture without it (even areas then stay even), or "v",
+                            a mixture of both. train and generate follow it; for sample, noise_predictor makes an
+                            eps_model out of the network
 
     forward: x_t (B, in_channels, H, W) floats, t long (B,) -> (B, in_channels, H, W). With a context_dim also
     context (B, L, context_dim) and padding, bool (B, L), True where no token stands (a row has at least one token).
@@ -52,7 +53,7 @@ class UNet(nn.Module):
     ):
         super().__init__()
         counts = dict(blocks_per_level=blocks_per_level, patch_size=patch_size)
-        guards.one_of("predicts", predicts, ("eps", "x_0"))
+        guards.one_of("predicts", predicts, ("eps", "x_0", "v"))
         guards.unet_plan(channels, attention_levels, cross_attention_levels, context_dim, **counts)
         self.predicts = predicts
         D = 4 * channels[0]

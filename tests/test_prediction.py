@@ -17,8 +17,10 @@ from ddpm_core import (
     linear_betas,
     noise_predictor,
     predict_eps,
+    predict_x_0,
     sample,
     train,
+    v_to_eps,
 )
 
 SCHEDULE = NoiseSchedule(linear_betas(100))
@@ -28,14 +30,16 @@ TOKENIZER = Tokenizer(["red", "seven"], max_length=3)
 class Constant(nn.Module):
     """Predicts that every clean picture is the same number everywhere."""
 
-    predicts = "x_0"
-
-    def __init__(self, value: float):
+    def __init__(self, value: float, predicts: str = "x_0"):
         super().__init__()
-        self.value = nn.Parameter(torch.tensor(value))
+        self.value, self.predicts = nn.Parameter(torch.tensor(value)), predicts
 
     def forward(self, x_t, t):
-        return self.value.expand_as(x_t)
+        if self.predicts == "x_0":
+            return self.value.expand_as(x_t)
+        alpha_bar = SCHEDULE.alpha_bars[t][:, None, None, None]  # v, of the picture and the noise that x_t then has
+        eps = (x_t - alpha_bar.sqrt() * self.value) / (1 - alpha_bar).sqrt()
+        return alpha_bar.sqrt() * eps - (1 - alpha_bar).sqrt() * self.value
 
 
 def test_predict_eps_finds_the_noise_that_was_added():
@@ -59,15 +63,38 @@ def test_a_step_from_x_0_is_that_of_diffusers(in_float64):
         torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
 
 
-def test_sampling_ends_at_the_picture_that_the_network_believes_in():
-    *_, x_0 = sample(noise_predictor(Constant(0.25), SCHEDULE), SCHEDULE, torch.randn(2, 1, 4, 4))
+def test_a_step_from_v_is_that_of_diffusers(in_float64):
+    theirs = DDIMScheduler(100, trained_betas=SCHEDULE.betas.numpy(), prediction_type="v_prediction", clip_sample=False)
+    theirs = in_float64(theirs)
+    theirs.set_timesteps(100)
+    x_t, v = torch.randn(2, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    for step in (1, 50, 99):
+        t = torch.full((4,), step)
+        eps_hat = v_to_eps(SCHEDULE, x_t, t, v)
+        signal, noise = SCHEDULE.alpha_bars[step - 1].sqrt(), SCHEDULE.beta_bars[step - 1].sqrt()
+        ours = signal * predict_x_0(SCHEDULE, x_t, t, eps_hat) + noise * eps_hat
+        expected = theirs.step(v, step, x_t, eta=0.0).prev_sample
+        torch.testing.assert_close(ours, expected, rtol=0, atol=1e-4)
+
+
+def test_v_of_known_noise_gives_it_back():
+    x_0, eps = torch.randn(2, 100, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    t, schedule = torch.arange(100), NoiseSchedule(SCHEDULE.betas.double())
+    v = schedule.alpha_bars[:, None].sqrt() * eps - schedule.beta_bars[:, None].sqrt() * x_0
+    torch.testing.assert_close(v_to_eps(schedule, add_noise(schedule, x_0, t, eps), t, v), eps, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("predicts", ["x_0", "v"])
+def test_sampling_ends_at_the_picture_that_the_network_believes_in(predicts):
+    *_, x_0 = sample(noise_predictor(Constant(0.25, predicts), SCHEDULE), SCHEDULE, torch.randn(2, 1, 4, 4))
     torch.testing.assert_close(x_0, torch.full((2, 1, 4, 4), 0.25), rtol=0, atol=1e-5)
 
 
-def test_train_weighs_the_error_in_x_0_by_the_signal_to_noise_ratio():
+@pytest.mark.parametrize("predicts", ["x_0", "v"])
+def test_train_weighs_the_error_in_x_0_by_the_signal_to_noise_ratio(predicts):
     """min(snr, gamma) |x_0 - x_0_hat|^2: Hang et al. 2023, section 3.4, for networks that predict x_0."""
     pictures = torch.full((1, 1, 2, 2), 0.5)
-    state = TrainingState(Constant(0.0), seed=3)
+    state = TrainingState(Constant(0.0, predicts), seed=3)
     loss = next(train(state, SCHEDULE, pictures, 1, batch_size=64, min_snr_gamma=1.0)).losses[0]
     generator = torch.Generator().manual_seed(3)
     torch.randint(1, (64,), generator=generator)  # the draw of the pictures
@@ -75,8 +102,9 @@ def test_train_weighs_the_error_in_x_0_by_the_signal_to_noise_ratio():
     assert loss == pytest.approx(((alpha_bar / (1 - alpha_bar)).clamp(max=1) * 0.25).mean().item(), rel=1e-3)
 
 
-def test_training_moves_towards_the_picture():
-    state = TrainingState(Constant(0.0))
+@pytest.mark.parametrize("predicts", ["x_0", "v"])
+def test_training_moves_towards_the_picture(predicts):
+    state = TrainingState(Constant(0.0, predicts))
     for _ in train(state, SCHEDULE, torch.full((4, 1, 2, 2), 0.5), 200, batch_size=32, learning_rate=1e-2):
         pass
     assert state.ema_model.value.item() == pytest.approx(0.5, abs=0.05)
@@ -105,5 +133,5 @@ def test_whoever_forgets_noise_predictor_is_told():
     ):
         with pytest.raises(ValueError, match=r"predicts x_0; noise_predictor\(model, schedule\)"):
             use()
-    with pytest.raises(ValueError, match='predicts must be "eps" or "x_0"'):
-        UNet(1, (8,), predicts="v")
+    with pytest.raises(ValueError, match='predicts must be "eps", "x_0" or "v"'):
+        UNet(1, (8,), predicts="score")
