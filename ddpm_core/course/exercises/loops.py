@@ -127,7 +127,7 @@ def _check_deviations(measured: dict[int, float]) -> None:
         )
     if are(torch.ones_like(beta)):
         raise NotYet("z comes in at full strength: it gets the factor sqrt(beta).")
-    t = T - 1
+    t = max(measured, key=lambda t: abs(measured[t] / beta[t].sqrt().item() - 1))
     raise NotYet(
         f"the fresh noise in the step from t = {t} has the deviation {measured[t]:.3g}; it should be sqrt(beta), "
         f"{beta[t].sqrt():.3g}."

@@ -398,7 +398,11 @@ PLANTED = {
         "noise is added at the last step": but(SAMPLER, "if t > 0", "if t >= 0"),
         "no fresh noise comes in": but(SAMPLER, "b.sqrt() * z", "0 * z"),
         "z comes in at full strength": but(SAMPLER, "b.sqrt() * z", "z"),
-        "the fresh noise in the step from t = 19 has the deviation": but(SAMPLER, "b.sqrt() * z", "0.5 * b.sqrt() * z"),
+        "in the step from t = 1 has the deviation 0; it should be sqrt(beta), 0.186": but(
+            SAMPLER, "if t > 0", "if t > 1"
+        ),
+        "in the step from t = 19 has the deviation 0;": but(SAMPLER, "if t > 0", "if t < 19"),
+        "has the deviation": but(SAMPLER, "b.sqrt() * z", "0.5 * b.sqrt() * z"),
         "eps_model is told 20 down to 1": but(SAMPLER, "(len(x),), t)", "(len(x),), t + 1)"),
         "eps_model is told t = 19 at every step": but(SAMPLER, "(len(x),), t)", "(len(x),), 19)"),
         "eps_model is told t = 19, 18, ..., 1;": but(SAMPLER, "(len(x),), t)", "(len(x),), max(t, 1))"),
