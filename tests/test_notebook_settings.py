@@ -83,6 +83,7 @@ def test_with_other_numbers_a_notebook_runs_to_its_end_or_names_the_setting(name
             cells.append((number, CHANGES[name]))
     folder = tmp_path / "notebooks"  # notebook 04 writes beside it
     folder.mkdir()
+    (folder / "pictures").symlink_to(ROOT / "notebooks" / "pictures")  # the schematics
     environment = os.environ | dict(
         PYTHONPATH=str(ROOT),
         MPLBACKEND="agg",
