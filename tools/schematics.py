@@ -4,7 +4,7 @@ python tools/schematics.py
 
 Rounded boxes compute something: blue ones are networks, grey ones are formulas. Small pictures are tensors, and real:
 digits of MNIST, noise mixed in by add_noise, and, where a network would make a prediction, the best one that a formula
-can make. Arrows are what flows: grey for pictures, green for text, purple for the step number, orange for learning.
+can make. Arrows are what flows: grey for pictures, green for text, purple for the timestep, orange for learning.
 
 GitHub shows no PNG inside an SVG, so pixels are paths. And it takes style sheets and ids out of a notebook's outputs:
 the light theme is written in attributes, and nothing is drawn by reference. The dark theme is a style sheet.
@@ -142,7 +142,7 @@ class Drawing:
         return Box(x, y, width, height)
 
     def chip(self, x: float, y: float, words: str, kind: str = "time", width: float = 44) -> Box:
-        """A value that is no picture: a step number, a caption. x, y is its centre."""
+        """A value that is no picture: a timestep, a caption. x, y is its centre."""
         box = Box(x - width / 2, y - 15, width, 30)
         self.shape("rect", f"box {kind}", x=box.x, y=box.y, width=width, height=30, rx=15)
         self.text(x, y + 5, words)
@@ -397,7 +397,7 @@ def drawing(name: str, height: int, title: str, chinese: str) -> Callable:
 @drawing("denoiser", 560, "One denoiser, used over and over", "同一个去噪模块，反复使用")
 def denoiser(d: Drawing) -> None:
     """The reverse process from pure noise x_T to a picture x_0: the same denoiser is used again and again, numbered
-    from T down to 1. One of its steps from inside: the noise predictor gets x_t and the step number t and returns
+    from T down to 1. One of its steps from inside: the noise predictor gets x_t and the timestep t and returns
     eps_hat. It is scaled and subtracted from x_t; fresh noise z is added, except at the last step; the result is
     x_{t-1}."""
     chain = reverse_chain()
@@ -418,7 +418,7 @@ def denoiser(d: Drawing) -> None:
     x_t = d.picture(52, 340, 84, chain["x_t"], "`x_t`", "含噪的图片")
     predictor = d.box(172, 346, 160, 72, "noise predictor", "噪声预测器", kind="network")
     t = d.chip(252, 452, "`t`")
-    d.label(284, 450, "step number", "步骤编号", anchor="start")
+    d.label(284, 450, "timestep", "时间步", anchor="start")
     eps_hat = d.picture(412, 340, 84, chain["eps_hat"], "`eps_hat`", "预测的噪声")
     minus, plus = d.sign(588, 382, "-"), d.sign(688, 382, "+")
     d.label(588, 424, "subtract, scaled", "按比例减去")
@@ -438,14 +438,14 @@ def denoiser(d: Drawing) -> None:
 
 @drawing("training-pair", 506, "A training pair, made by hand", "手工制造一对训练数据")
 def training_pair(d: Drawing) -> None:
-    """From a clean picture x_0, a random step number t and random noise eps, add_noise makes the noisy picture
+    """From a clean picture x_0, a random timestep t and random noise eps, add_noise makes the noisy picture
     x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps. The input of the noise predictor is (x_t, t), its target is
     eps, which is known because we put it there."""
     example = grey_example()
     x_0 = d.picture(48, 128, 112, example.x_0, "`x_0` clean picture", "干净的图片，来自数据集")
     eps = d.picture(48, 328, 112, example.eps, "`eps` noise", "噪声，从高斯分布采样")
     t = d.chip(390, 94, "`t`")
-    d.label(356, 92, "step number, at random", "随机抽取的步骤编号", anchor="end")
+    d.label(356, 92, "timestep, at random", "随机抽取的时间步", anchor="end")
     mix = d.box(262, 140, 256, 88, "`add_noise`", "加噪", "`√ᾱ_t x_0 + √(1 − ᾱ_t) eps`")
     d.group(612, 60, 260, 202)
     t_again = d.chip(692, 94, "`t`")
@@ -465,14 +465,14 @@ def training_pair(d: Drawing) -> None:
 
 @drawing("training-step", 560, "One training step, and around again", "训练的一步，周而复始")
 def training_step(d: Drawing) -> None:
-    """Algorithm 1 of DDPM as a loop. Draw a clean picture x_0 from the data (line 2), a random step number t (line 3)
+    """Algorithm 1 of DDPM as a loop. Draw a clean picture x_0 from the data (line 2), a random timestep t (line 3)
     and noise eps (line 4); add_noise makes x_t. The U-Net gets x_t and t and returns eps_hat. The squared error between
     eps and eps_hat gives a gradient, the optimizer corrects the weights of the U-Net (line 5), and all begins again."""
     example = grey_example()
     x_0 = d.picture(48, 140, 84, example.x_0, "`x_0` picture", "数据集里的图片")
     eps = d.picture(48, 412, 84, example.eps, "`eps` noise", "采样得到的噪声")
     t = d.chip(252, 102, "`t`")
-    d.label(206, 99, "step number", "随机步骤编号", anchor="end")
+    d.label(206, 99, "timestep", "随机时间步", anchor="end")
     mix = d.box(192, 152, 120, 60, "`add_noise`", "加噪")
     x_t = d.picture(364, 140, 84, example.x_t, "`x_t`", "含噪的图片")
     unet = d.box(504, 140, 140, 84, "U-Net", "噪声预测器", kind="network")
@@ -505,7 +505,7 @@ def training_step(d: Drawing) -> None:
 def unet(d: Drawing) -> None:
     """The U-Net of notebook 03. The picture x_t, 1 x 28 x 28, is cut into patches of 2 x 2 pixels and goes down by
     levels, 32 x 14 x 14 and 64 x 7 x 7, through the middle with self-attention, and up again; skip connections lay what
-    was there on the way down beside what comes up. The step number t becomes a time embedding of 128 numbers that
+    was there on the way down beside what comes up. The timestep t becomes a time embedding of 128 numbers that
     reaches every residual block. eps_hat comes out, as large as x_t."""
     example = grey_example()
     x_t = d.picture(258, 84, 84, example.x_t)
@@ -641,7 +641,7 @@ def guidance(d: Drawing) -> None:
     d.label(106, 94, "`cond`", "条件：文字描述")
     cond = d.chip(106, 138, f'"{made["caption"]}"', kind="text", width=140)
     with_caption = d.box(236, 116, 160, 76, "noise predictor", "噪声预测器", kind="network")
-    x_t = d.picture(64, 208, 84, made["heavy"], "`x_t` and `t`", "含噪的图片和步骤编号")
+    x_t = d.picture(64, 208, 84, made["heavy"], "`x_t` and `t`", "含噪的图片和时间步")
     null_cond = d.chip(106, 388, '""', kind="text", width=140)
     d.label(106, 424, "`null_cond`", "空条件")
     without = d.box(236, 334, 160, 76, "noise predictor", "噪声预测器", kind="network")
@@ -702,7 +702,7 @@ def course_map(d: Drawing) -> None:
     sampling = done(28, 86, "01", chain["x_T"], "Sampling from a Gaussian", *towns)
     jump = ("前向过程", "noise in one jump", "一步加噪，噪声调度")
     forward = done(318, 86, "02", grey.x_t, "The forward process", *jump)
-    hears = ("噪声预测器", "a U-Net that hears `t`", "知道步骤编号的 U-Net")
+    hears = ("噪声预测器", "a U-Net that hears `t`", "知道时间步的 U-Net")
     network = done(608, 86, "03", grey.eps_hat, "The noise predictor", *hears)
     drawn = ("训练", "digits you trained", "亲手训练，画出数字")
     training = done(318, 284, "04", chain["x_0"], "Training", *drawn)
