@@ -17,6 +17,7 @@ from ddpm_core.support import guards
 EpsModel = Callable[[Tensor, Tensor], Tensor]  # (x_t, t) -> eps_hat, with t long, (B,)
 Step = Callable[[NoiseSchedule, Tensor, Tensor, Tensor], Tensor]  # (schedule, x_0_hat, x_t, t) -> one step earlier
 Randomness = torch.Generator | Sequence[torch.Generator] | None
+SAMPLERS = ("ddpm", "ddim", "dpm-solver")
 
 
 def sample(
@@ -163,6 +164,12 @@ def ddim_inversion(
             yield x_t
 
     return steps()
+
+
+def sampler_named(name: str, generator: Randomness = None) -> Callable[..., Iterator[Tensor]]:
+    """sample, ddim or dpm_solver. Only the first of them draws on the generator."""
+    guards.one_of("sampler", name, SAMPLERS)
+    return {"ddpm": partial(sample, generator=generator), "ddim": ddim, "dpm-solver": dpm_solver}[name]
 
 
 def randn(shape: Sequence[int], generator: Randomness, **kind: object) -> Tensor:
