@@ -28,8 +28,6 @@ class UNet(nn.Module):
     cross_attention_levels: levels that look at the context; the middle always does, where there is one
     patch_size:             side of the squares of pixels that the network takes for one position: 2 makes it nearly
                             four times as fast, for pictures whose finest detail matters less
-    input_skip:             x_t itself is added to the output. In heavy noise x_t is nearly all noise, so the network
-                            only has to predict a small difference; useful for larger pictures
     predicts:               "eps", the noise in x_t, "x_0", the picture without it (even areas then stay even), or "v",
                             a mixture of both. train and generate follow it; for sample, noise_predictor makes an
                             eps_model out of the network
@@ -48,7 +46,6 @@ class UNet(nn.Module):
         context_dim: int | None = None,
         cross_attention_levels: tuple[int, ...] = (),
         patch_size: int = 1,
-        input_skip: bool = False,
         predicts: str = "eps",
     ):
         super().__init__()
@@ -96,8 +93,7 @@ class UNet(nn.Module):
             if level > 0:
                 h = self.upsample[level - 1](F.interpolate(h, scale_factor=2, mode="nearest"))
             h = blocks(torch.cat([h, skips.pop()], dim=1), embedding, context, padding)
-        h = self.to_pixels(self.head(h))
-        return x_t + h if self.config["input_skip"] else h
+        return self.to_pixels(self.head(h))
 
 
 class Level(nn.Module):

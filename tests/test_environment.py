@@ -31,7 +31,7 @@ REQUIREMENTS = [requirement for requirement in ALL if requirement.name != PROJEC
 INSTALLED = [requirement for requirement in REQUIREMENTS if str(requirement) not in EXTRAS["bench"]]
 CONTAINER = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text(encoding="utf-8"))
 # What tests/test_*.py is about besides.
-NOT_THE_HEART = {"benchmarks", "environment", "main", "notebook_settings", "notebooks", "readme"}
+NOT_THE_HEART = {"benchmarks", "environment", "main", "notebook_numbers", "notebook_settings", "notebooks", "readme"}
 PYTHONS = [Version(f"3.{minor}") for minor in range(8, 30)]
 
 

@@ -23,6 +23,7 @@ EXPORTED = {name for name, thing in vars(ddpm_core).items() if name[0] != "_" an
 MACHINE_PATH = re.compile(r"(?<![\w.:/<-])/(home|root|tmp|work|Users)\b|\b[A-Z]:\\Users")
 MARKDOWN_PICTURE = re.compile(r"!\[(?P<alt>[^\]]*)\]\((?P<target>[^)\s]+)[^)]*\)")
 HTML_PICTURE = re.compile(r"<img\b[^>]*>")
+HTML_TARGET = re.compile(r"""<img\b[^>]*?\bsrc=["'](?P<target>[^"']+)""")
 MARKDOWN_LINK = re.compile(r"(?<!!)\[[^\]]+\]\((?P<target>[^)\s]+)\)")
 
 
@@ -167,7 +168,8 @@ def test_pictures_in_the_text_have_an_alt_text_and_exist(notebook):
         pictures = list(MARKDOWN_PICTURE.finditer(cell.source))
         assert all(match["alt"].strip() for match in pictures)
         assert all(re.search(r"""\balt=["'][^"']""", tag) for tag in HTML_PICTURE.findall(cell.source))
-    assert [target for target in notebook.targets(MARKDOWN_PICTURE) if not (FOLDER / target).is_file()] == []
+    targets = notebook.targets(MARKDOWN_PICTURE) + notebook.targets(HTML_TARGET)
+    assert targets and [target for target in targets if not (FOLDER / target).is_file()] == []
 
 
 def test_links_to_other_files_of_the_course_lead_somewhere(notebook):

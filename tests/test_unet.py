@@ -91,7 +91,6 @@ def number_of_weights(
     context_dim,
     cross_attention_levels,
     patch_size,
-    input_skip,
     predicts,
 ):
     """Counted from the plan, layer by layer: a weight for each pair of what goes in and out, and the biases."""
@@ -205,14 +204,6 @@ def test_a_patch_is_one_position_of_the_network():
         part.register_forward_hook(lambda module, inputs, output: sizes.append(tuple(output.shape[1:])))
     unet(randn(1, 3, 8, 16), torch.tensor([0]))
     assert sizes == [(8, 4, 8), (16, 2, 4), (12, 4, 8)]
-
-
-def test_with_the_input_skip_the_network_predicts_what_x_t_lacks_to_the_noise():
-    torch.manual_seed(0)
-    plain, x_t, t = randomised(UNet(1, (8,))), randn(2, 1, 8, 8), torch.tensor([0, 999])
-    skipping = UNet(**plain.config | dict(input_skip=True))
-    skipping.load_state_dict(plain.state_dict())
-    torch.testing.assert_close(skipping(x_t, t), x_t + plain(x_t, t))
 
 
 def test_pixels_go_into_patches_and_come_back_to_their_places():

@@ -20,24 +20,29 @@ BRANCH = "main"  # the one that the badges open
 # The badge is our own picture: it shows without a network, and no page calls on another server.
 PICTURE = "pictures/colab.svg"
 
-# The same in every notebook. Quiet where the course is installed; elsewhere it fetches the course, and with it only
-# what a hosted Jupyter may lack: --no-deps, so that the torch and numpy that are there stay as they are.
+# Folded in every notebook. Where the course is not installed, it fetches it, and with it only what a hosted Jupyter may
+# lack: --no-deps, so that the torch and numpy that are there stay as they are. Colab shows no pictures from the
+# notebook's own folder in text, so there the title's picture is the cell's output.
 SETUP = """\
-import importlib.util
+# @title Set-up: run this first
 import os
 import sys
+from importlib.util import find_spec
+from IPython.display import Image
 
 COURSE = "{repository}"  # the course's address on GitHub, for Colab
-if importlib.util.find_spec("ddpm_core") is None:
+if not find_spec("ddpm_core"):
     if not COURSE:
         raise ModuleNotFoundError("No course here. Start with: make lab. In Colab: see README.md")
-    if not os.path.isdir("course"):
-        !GIT_TERMINAL_PROMPT=0 git clone -q --depth 1 https://github.com/{{COURSE}} course
+    ![ -d course ] || GIT_TERMINAL_PROMPT=0 git clone --depth 1 https://github.com/{{COURSE}} course
     if not os.path.isdir("course"):
         raise ModuleNotFoundError("git could not get the course. With a network, run this again.")
     %pip install -q --no-deps click ipywidgets matplotlib pygments safetensors scikit-learn tqdm
     sys.path.insert(0, os.path.abspath("course"))
-    os.chdir("course/notebooks")"""
+    os.chdir("course/notebooks")
+    display(Image("pictures/{number}.png"))
+print("The course is ready.")"""
+FOLDED = {"cellView": "form", "jupyter": {"source_hidden": True}}  # in Colab and in JupyterLab
 
 
 def main() -> None:
@@ -99,12 +104,14 @@ def with_setup(path: Path, repository: str) -> str:
     number = next((number for number, cell in enumerate(notebook.cells) if cell.cell_type == "code"), 0)
     if not notebook.cells[number - 1].source.startswith("## Set-up"):
         sys.exit(f"{path.name} must have its first code cell directly under the heading ## Set-up.")
-    notebook.cells[number].source = setup_cell(repository)
+    notebook.cells[number].source = setup_cell(repository, path.name[:2])
+    notebook.cells[number].metadata.update(FOLDED)
     return nbformat.writes(notebook) + "\n"
 
 
-def setup_cell(repository: str) -> str:
-    return SETUP.format(repository=repository)
+def setup_cell(repository: str, number: str) -> str:
+    """The set-up cell of notebook number, such as "01"."""
+    return SETUP.format(repository=repository, number=number)
 
 
 def badge(repository: str, notebook: str, picture: str) -> str:

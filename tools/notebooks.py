@@ -28,6 +28,10 @@ NOTEBOOKS = ROOT / "notebooks"
 TITLE_PICTURES = NOTEBOOKS / "pictures"
 BUILD = ROOT / "build"
 WIDGET = "application/vnd.jupyter.widget-view+json"
+KEPT = ("cellView", "jupyter", "tags")  # of a cell's metadata: folded in Colab, folded in JupyterLab, for nbval
+KEPT = ("cellView", "jupyter", "tags")  # of a cell's metadata: folded in Colab, folded in JupyterLab, for nbval
+KEPT = ("cellView", "jupyter", "tags")  # of a cell's metadata: folded in Colab, folded in JupyterLab, for nbval
+KEPT = ("cellView", "jupyter", "tags")  # of a cell's metadata: folded in Colab, folded in JupyterLab, for nbval
 MINUTES_AT_MOST = 20
 
 
@@ -108,7 +112,7 @@ def normalised(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     count = 0
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number:03d}"
-        cell.metadata = nbformat.from_dict({"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {})
+        cell.metadata = nbformat.from_dict({key: cell.metadata[key] for key in KEPT if cell.metadata.get(key)})
         if cell.cell_type != "code":
             continue
         count += 1

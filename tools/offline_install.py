@@ -122,7 +122,7 @@ def install(folder):
     if setup.pip("install", *where, "--editable", ".[lab,test]", env=environment).returncode:
         stop("pip could not install from this kit (its message is above).")
     setup.check_installed()
-    setup.STAMP.write_text(setup.fingerprint())
+    setup.finish()
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ STAMP = VENV / "course-stamp"
 # torch for Linux on x86 brings NVIDIA's libraries: 6 GB installed, 3 GB of downloads beside them for a while.
 GIGABYTES_NEEDED = 10 if sys.platform == "linux" and platform.machine() == "x86_64" else 4
 PIP_FAILED = "pip could not get what the course needs (its message is above); with a network, run make setup again."
+# The course is offline: JupyterLab asks no question about news, and looks for no newer version of itself.
+LAB_SETTINGS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
 MATCHING = "import torch, torchvision; print(torch.__version__, torchvision.__version__)"
 
 
@@ -44,7 +46,7 @@ def main() -> None:
     if pip("install", "--editable", ".[lab,test]", *pins).returncode:
         stop(PIP_FAILED)
     check_installed()
-    STAMP.write_text(fingerprint())
+    finish()
     print(f"Ready after {time.monotonic() - began:.0f} seconds. To start: make lab", flush=True)
 
 
@@ -109,6 +111,14 @@ def check_installed() -> None:
         stop(
             f"torch and torchvision in .venv do not match ({reason}): delete the folder .venv and run make setup again."
         )
+
+
+def finish() -> None:
+    """Settles what JupyterLab does where its user has not said otherwise, and notes that all is done."""
+    settings = VENV / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.write_text(json.dumps(LAB_SETTINGS, indent=2) + "\n")
+    STAMP.write_text(fingerprint())
 
 
 def pip(*arguments: str, **options) -> subprocess.CompletedProcess:

@@ -15,11 +15,8 @@ import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-# The whole notebook is in the page, also what is not in view; and no question about news covers it.
-SETTINGS = {
-    "notebook-extension/tracker": {"windowingMode": "none"},
-    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-}
+# The whole notebook is in the page, also what is not in view. All else is as a learner finds it.
+SETTINGS = {"notebook-extension/tracker": {"windowingMode": "none"}}
 SECONDS_TO_START = 60
 
 

@@ -29,6 +29,7 @@ PIXELS = """image => {
 SCROLL = "(panel, top) => { panel.scrollTop = top; return panel.scrollTop; }"
 PROGRESS = re.compile(r"iteration ([\d,]+) of ([\d,]+)")
 STOPPED = re.compile(r"Stopped at iteration (\d+)\.")
+HANDED_ON = re.compile(r"/lab/api/(news|update)\b")  # what JupyterLab's server would ask the network for
 SECONDS_TO_OPEN = 120
 SECONDS_TO_REACT = 60  # of a widget; the prompt box draws with the model meanwhile
 SECONDS_WITHOUT_PROGRESS = 300  # as nbval's limit for a cell
@@ -78,7 +79,7 @@ class NotebookPage:
         self._note_time("open")
 
     def _note_request(self, url: str) -> None:
-        if not re.match(r"(http://127\.0\.0\.1:|data:|blob:)", url):
+        if not re.match(r"(http://127\.0\.0\.1:|data:|blob:)", url) or HANDED_ON.search(url):
             self.outside_requests.append(url)
 
     def _note_time(self, what: str) -> None:

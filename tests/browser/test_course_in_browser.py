@@ -1,6 +1,7 @@
 """The notebooks as a learner meets them: in JupyterLab, in a browser, with hands on the widgets."""
 
 import pytest
+from notebook_page import NOTEBOOK, SCROLL
 
 SECONDS_TO_FIRST_FIGURE = 60  # a free machine takes a quarter of it
 
@@ -8,6 +9,23 @@ SECONDS_TO_FIRST_FIGURE = 60  # a free machine takes a quarter of it
 @pytest.mark.notebooks_with("01_sampling")
 def test_the_first_figure_comes_soon_after_make_lab(notebook):
     assert notebook.seconds["first figure"] < SECONDS_TO_FIRST_FIGURE
+
+
+def test_the_learner_is_asked_nothing(notebook):
+    assert notebook.page.locator(".Toastify__toast").all_inner_texts() == []
+
+
+@pytest.mark.parametrize("width, height", [(1400, 1000), (1280, 720)])
+def test_the_title_its_picture_and_the_folded_set_up_with_its_answer_are_on_the_first_screen(width, height, notebook):
+    page, before = notebook.page, notebook.page.viewport_size
+    page.set_viewport_size({"width": width, "height": height})
+    page.locator(NOTEBOOK).evaluate(SCROLL, 0)
+    screen = page.locator(NOTEBOOK).bounding_box()
+    cell = page.locator(".jp-Notebook .jp-CodeCell").first
+    assert cell.locator(".jp-InputArea-editor").count() == 0  # folded
+    answer = cell.locator(".jp-OutputArea-output").bounding_box()
+    page.set_viewport_size(before)
+    assert answer["y"] + answer["height"] <= screen["y"] + screen["height"]
 
 
 def test_every_cell_runs(notebook):

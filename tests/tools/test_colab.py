@@ -4,6 +4,7 @@ The stand-in for Colab is a Python that has all packages but ours, an empty fold
 repository on this disk.
 """
 
+import base64
 import json
 import os
 import re
@@ -28,8 +29,9 @@ COLABS_OWN = {"filelock", "torch", "torchvision", "numpy", "pillow", "ipython"}
 KERNEL = """
 import json, os, sys
 sys.path.append(sys.argv[1])
+from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
-shell = InteractiveShell.instance()
+shell = InteractiveShell.instance(display_pub_class=CapturingDisplayPublisher)
 error = None
 for cell in json.load(sys.stdin):
     result = shell.run_cell(cell)
@@ -37,7 +39,8 @@ for cell in json.load(sys.stdin):
     if error:
         break
 answer = shell.user_ns.get("answer")
-print("\\n" + json.dumps([f"{type(error).__name__}: {error}" if error else "", os.getcwd(), answer]))
+shown = [output["data"].get("image/png") for output in shell.display_pub.outputs]
+print("\\n" + json.dumps([f"{type(error).__name__}: {error}" if error else "", os.getcwd(), answer, shown]))
 """
 LOOK = """
 from importlib.util import find_spec
@@ -92,7 +95,10 @@ class Colab:
         self.environment["GIT_CONFIG_KEY_0"] = f"url.{(self.folder / 'nowhere').as_uri()}.insteadOf"
 
     def run(self, *cells: str) -> tuple[str, Path, object, str]:
-        """Runs cells in a fresh kernel: the error, the working folder, the answer, and all that was printed."""
+        """Runs cells in a fresh kernel: the error, the working folder, the answer, and all that was printed.
+
+        The pictures that they showed, as PNGs, are in self.shown.
+        """
         process = subprocess.run(
             [sys.executable, "-S", "-c", KERNEL, self.packages],
             cwd=self.content,
@@ -104,7 +110,8 @@ class Colab:
         )
         assert process.returncode == 0, process.stderr
         printed, _, last = process.stdout.rstrip().rpartition("\n")
-        error, folder, answer = json.loads(last)
+        error, folder, answer, shown = json.loads(last)
+        self.shown = [base64.b64decode(picture) for picture in shown]
         return error, Path(folder), answer, printed
 
 
@@ -117,38 +124,39 @@ def away(tmp_path, packages) -> Colab:
 @pytest.mark.slow
 def test_the_course_is_fetched_and_used_from_where_it_is_and_later_without_a_network(tmp_path, packages, github):
     colab = Colab(tmp_path, packages, github)
-    cell, folder = setup_cell("ada/diffusion"), colab.content / "course" / "notebooks"
+    cell, folder = setup_cell("ada/diffusion", "02"), colab.content / "course" / "notebooks"
     package = str(folder.parent / "ddpm_core" / "__init__.py")
     error, where, answer, printed = colab.run(cell, USE)
     assert (error, where) == ("", folder), printed
     assert answer == [package, torch.__version__, 1797, 8555, True]
+    assert colab.shown == [(ROOT / "notebooks" / "pictures" / "02.png").read_bytes()]
     colab.lose_the_network()
     error, where, answer, _ = colab.run(cell, cell, LOOK)  # in a new kernel, and once more in the same
     assert (error, where, answer) == ("", folder, package)
 
 
 def test_a_clone_that_fails_is_one_sentence_and_leaves_nothing_behind(away):
-    error, folder, _, printed = away.run(setup_cell("ada/diffusion"))
+    error, folder, _, printed = away.run(setup_cell("ada/diffusion", "01"))
     assert error == "ModuleNotFoundError: git could not get the course. With a network, run this again."
     assert "fatal: " in printed  # git's own reason
     assert folder == away.content and list(away.content.iterdir()) == []
 
 
 def test_without_an_address_the_cell_says_what_to_do(away):
-    error, folder, _, printed = away.run(setup_cell(""))
+    error, folder, _, printed = away.run(setup_cell("", "01"))
     assert error == "ModuleNotFoundError: No course here. Start with: make lab. In Colab: see README.md"
     assert "fatal" not in printed and folder == away.content and list(away.content.iterdir()) == []
 
 
-def test_where_the_course_is_installed_the_cell_does_nothing_and_says_nothing(away):
+def test_where_the_course_is_installed_the_cell_only_says_so(away):
     beside = f"import sys\nsys.path.insert(0, {str(ROOT)!r})"
-    error, folder, answer, printed = away.run(beside, setup_cell("ada/diffusion"), LOOK)
-    assert (error, folder, printed) == ("", away.content, "")
+    error, folder, answer, printed = away.run(beside, setup_cell("ada/diffusion", "01"), LOOK)
+    assert (error, folder, printed.strip(), away.shown) == ("", away.content, "The course is ready.", [])
     assert Path(answer).parent.parent == ROOT
 
 
 def test_pip_may_add_what_is_missing_and_nothing_else():
-    [line] = [line for line in setup_cell("").splitlines() if "%pip" in line]
+    [line] = [line for line in setup_cell("", "01").splitlines() if "%pip" in line]
     words = line.split()
     added = {word for word in words[2:] if not word.startswith("-")}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -67,10 +67,20 @@ def test_notebooks_and_readmes_agree_with_pyproject():
 
 
 @pytest.mark.parametrize("repository", ["", "ada/diffusion"])
-def test_the_setup_cell_is_short_and_valid(repository):
-    lines = load_links(ROOT).setup_cell(repository).splitlines()
-    assert len(lines) <= 15 and max(map(len, lines)) <= 100
-    assert f'COURSE = "{repository}"' in "\n".join(lines)
+def test_the_setup_cell_is_short_and_has_a_title_where_colab_folds_it(repository):
+    lines = load_links(ROOT).setup_cell(repository, "03").splitlines()
+    assert len(lines) <= 18 and max(map(len, lines)) <= 100
+    assert lines[0].startswith("# @title ")
+    assert f'COURSE = "{repository}"' in "\n".join(lines) and "pictures/03.png" in "\n".join(lines)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_setup_cell_is_folded_and_its_picture_is_the_one_under_the_title(path):
+    title, text, cell = nbformat.read(path, 4).cells[:3]
+    assert cell.metadata == {"cellView": "form", "jupyter": {"source_hidden": True}}
+    assert "folded" in text.source and "Colab" in text.source  # what a learner does not see is told
+    [picture] = re.findall(r'<img src="([^"]+)"', title.source)
+    assert f'Image("{picture}")' in cell.source
 
 
 def test_an_address_is_written_everywhere_and_taken_out_again(course):

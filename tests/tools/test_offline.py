@@ -276,6 +276,7 @@ def test_the_kit_installs_without_a_network_and_is_then_left_alone(tmp_path):
     python = folder / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     used = subprocess.run([python, "-c", "import tiny_course, tiny_lab"], cwd=tmp_path, capture_output=True, text=True)
     assert (used.returncode, used.stdout) == (0, "noise\n"), used.stderr
+    assert (folder / ".venv/share/jupyter/lab/settings/overrides.json").is_file()  # JupyterLab asks nothing here either
     # Now make finds all in place: set-up ends at once and says nothing.
     setup = run(folder / "tools" / "setup.py")
     assert (setup.returncode, setup.stdout, setup.stderr) == (0, "", "")

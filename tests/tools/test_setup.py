@@ -1,6 +1,7 @@
 """Set-up on machines where it cannot work: one sentence, an error code, and no long wait before it."""
 
 import ast
+import importlib.util
 import json
 import subprocess
 from collections import namedtuple
@@ -8,6 +9,9 @@ from pathlib import Path
 
 import pytest
 import setup as course_setup
+
+# Where JupyterLab looks for what an environment sets; tests/browser sees that it is heeded.
+LAB_SETTINGS = "share/jupyter/lab/settings/overrides.json"
 
 
 class Machine:
@@ -92,9 +96,27 @@ def test_a_fresh_clone_is_set_up_once_and_then_left_alone(setup, machine, capsys
     install = machine.commands[-2]
     assert install[0] == str(setup.PYTHON) and ".[lab,test]" in install and "constraints.txt" in install
     assert setup.STAMP.read_text() == setup.fingerprint() and "Ready after" in capsys.readouterr().out
+    assert "notification" in (setup.VENV / LAB_SETTINGS).read_text()
     machine.commands.clear()
     setup.main()
     assert machine.commands == [] and capsys.readouterr().out == ""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jupyterlab_server") is None, reason="JupyterLab is not installed")
+def test_jupyterlab_takes_the_settings_for_those_of_its_news(setup, machine):
+    from jupyterlab.commands import get_app_dir
+    from jupyterlab_server.settings_utils import get_settings
+
+    setup.main()
+    lab = Path(get_app_dir())
+    answer, _ = get_settings(
+        app_settings_dir=setup.VENV / Path(LAB_SETTINGS).parent,
+        schemas_dir=lab / "schemas",
+        settings_dir=setup.ROOT / "of nobody",
+        schema_name="@jupyterlab/apputils-extension:notification",
+    )
+    values = {name: answer["schema"]["properties"][name]["default"] for name in ("fetchNews", "checkForUpdates")}
+    assert values == {"fetchNews": "false", "checkForUpdates": False}
 
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt"])
