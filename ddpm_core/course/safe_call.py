@@ -42,23 +42,37 @@ def made_safe(answer: object, exercise: Exercise) -> object:
     return safe(answer)
 
 
+def is_untouched(answer: object, exercise: Exercise) -> bool:
+    """Is it still a stub, or the function that the exercise asks to repair? Comments and line breaks do not matter."""
+    if is_stub(answer):
+        return True
+    tree = _syntax_tree(answer) if exercise.planted else None
+    return tree is not None and ast.dump(tree) == ast.dump(ast.parse(exercise.begins_as).body[0])
+
+
 def is_stub(answer: object) -> bool:
     """Is nothing in it but a docstring, `...`, `pass`, a return of nothing, or NotImplementedError raised?
 
     Its syntax tree tells. False where Python does not keep the source: such a stub is called, and returns None.
     """
-    try:
-        source = inspect.getsource(answer)  # of what a decorator with functools.wraps wraps
-        tree = ast.parse("if True:\n" + textwrap.indent(source, " "))  # a method's is indented already
-    except (OSError, TypeError, ValueError, SyntaxError):  # no function, no source, or a piece of a longer statement
+    tree = _syntax_tree(answer)
+    if tree is None:
         return False
     if getattr(answer, "__name__", "") == "<lambda>":  # its source is the whole line: the parameters tell which it is
         names = list(inspect.signature(answer).parameters)
         lambdas = [node for node in ast.walk(tree) if isinstance(node, ast.Lambda)]
         bodies = [node.body for node in lambdas if [argument.arg for argument in node.args.args] == names]
         return bool(bodies) and all(map(_does_nothing, bodies))
-    definition = tree.body[0].body[0]
-    return isinstance(definition, ast.FunctionDef | ast.AsyncFunctionDef) and all(map(_does_nothing, definition.body))
+    return isinstance(tree, ast.FunctionDef | ast.AsyncFunctionDef) and all(map(_does_nothing, tree.body))
+
+
+def _syntax_tree(answer: object) -> ast.stmt | None:
+    """Of the statement that defines it; None where it has no source, or is a piece of a longer statement."""
+    try:
+        source = inspect.getsource(answer)  # of what a decorator with functools.wraps wraps
+        return ast.parse("if True:\n" + textwrap.indent(source, " ")).body[0].body[0]  # a method's is indented already
+    except (OSError, TypeError, ValueError, SyntaxError):
+        return None
 
 
 def _does_nothing(node: ast.stmt | ast.expr) -> bool:

@@ -67,14 +67,15 @@ def test_what_is_done_outlives_the_kernel(progress_file, capsys, monkeypatch):
     said = capsys.readouterr().out
     assert "add_noise is not done yet. (You have solved it before.)" in said
     assert "02  ● add_noise  ○ cosine_betas  ○ posterior\n" in said
-    assert "04  ○ diffusion_loss  ○ ddpm_step  ○ clinic  ○ luck  ○ gate 04\n" in said
-    assert said.endswith("1 of 18 done.\n")
+    assert "04  ○ diffusion_loss  ○ ddpm_step  ○ ddim_step  ○ v_to_eps  ○ repaired_sampler  ○ repaired_loop" in said
+    assert "○ repaired_loop  ○ clinic  ○ luck  ○ gate 04\n" in said
+    assert said.endswith("1 of 22 done.\n")
 
 
 def test_a_damaged_progress_file_is_begun_anew(progress_file, capsys):
     progress_file.write_text('{"no')
     progress()
-    assert "0 of 18 done." in capsys.readouterr().out
+    assert "0 of 22 done." in capsys.readouterr().out
     check("add_noise", add_noise)
     assert json.loads(progress_file.read_text()) == ["add_noise"]
 

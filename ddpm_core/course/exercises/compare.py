@@ -37,6 +37,7 @@ class Exercise:
     general: str = ""  # what does the same in the package, where it does more than the answer
     value: str = ""  # where a value is asked for, its name in the notebook; answer() makes it
     on_shapes: str = ""  # what to try where two shapes in the learner's function do not fit together
+    planted: tuple[str, ...] = ()  # where the learner repairs a function: edits of the answer that put the bugs in
 
     @property
     def name(self) -> str:
@@ -56,17 +57,29 @@ class Exercise:
         """What the learner should give, as messages name it."""
         return self.value or f"{self.answer.__name__}({', '.join(self.parameters)})"
 
+    @property
+    def begins_as(self) -> str:
+        """What stands in the notebook before the learner has done anything."""
+        if self.planted:
+            return edited_source(self.answer, *self.planted)
+        return f"{self.value} = ..." if self.value else f"def {self.wanted}: ..."
 
-@cache
-def edited(function: Callable, *edits: str) -> Callable:
-    """The function with pieces of its source replaced. edits: old, new, old, new, ..."""
+
+def edited_source(function: Callable, *edits: str) -> str:
+    """The function's source with pieces replaced. edits: old, new, old, new, ..."""
     source = inspect.getsource(function)
     for old, new in zip(edits[::2], edits[1::2], strict=True):
         if old not in source:
             raise ValueError(f"there is no {old!r} in {function.__name__} to be replaced")
         source = source.replace(old, new)
+    return source
+
+
+@cache
+def edited(function: Callable, *edits: str) -> Callable:
+    """The function with pieces of its source replaced, as in edited_source."""
     namespace = dict(function.__globals__)
-    exec(source, namespace)
+    exec(edited_source(function, *edits), namespace)
     return namespace[function.__name__]
 
 

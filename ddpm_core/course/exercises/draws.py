@@ -39,7 +39,7 @@ def examine_diffusion_loss(answer: Answer) -> None:
 
     loss = loss_of(zero)
     _check_loss(loss, zero)
-    _check_steps(zero.t, len(x_0))
+    check_steps(zero.t, len(x_0))
     if not (zero.x_t.isfinite().all() and loss.isfinite()):
         raise NotYet(
             "some of the numbers in x_t, or the loss, are NaN: is there a root of a negative number, or 0 / 0?"
@@ -54,12 +54,13 @@ def examine_diffusion_loss(answer: Answer) -> None:
         raise NotYet(
             "the same generator, seeded the same, gives other draws: hand it on, generator=generator, to both draws."
         )
-    target = _compared_with(loss, loss_of_two, zero, two)
+    slopes = _slope(loss, zero), _slope(loss_of_two, two)
+    target = compared_with(slopes, (loss.item(), loss_of_two.item()))
     loss_of_other = loss_of(other, seed=1)
     if torch.equal(other.t, zero.t):
         raise NotYet("t is the same for every generator: hand it on, torch.randint(..., generator=generator).")
-    _check_mixing(zero.x_t, zero.t, x_0, target)
-    _check_noise(target)
+    check_mixing(zero.x_t, zero.t, x_0, target)
+    check_noise(target)
     if torch.equal(target, -_slope(loss_of_other, other) / 2):
         raise NotYet("the noise is the same for every generator: hand it on, torch.randn(..., generator=generator).")
 
@@ -79,7 +80,7 @@ def _check_loss(loss: object, model: _Model) -> None:
         raise NotYet("no gradient flows from the loss to the model: is there a .detach() or no_grad() too many?")
 
 
-def _check_steps(t: object, count: int) -> None:
+def check_steps(t: object, count: int) -> None:
     if not isinstance(t, Tensor) or t.shape != (count,) or t.dtype != torch.long:
         raise NotYet(f"eps_model needs t as a long tensor (B,), one step per picture; it got {describe(t)}.")
     if t.min() < 0 or t.max() >= T:
@@ -104,16 +105,16 @@ def _slope(loss: Tensor, model: _Model) -> Tensor:
     return slope * slope.numel()
 
 
-def _compared_with(of_zero: Tensor, of_two: Tensor, zero: _Model, two: _Model) -> Tensor:
+def compared_with(slopes: tuple[Tensor, Tensor], losses: tuple[float, float]) -> Tensor:
     """What eps_hat is compared with, as the slope of a mean of squares is 2 (eps_hat - target) / N.
 
-    Raises NotYet where the loss is no mean of squares: only that one's slope rises by 4 / N from eps_hat = 0 to 2.
+    slopes, losses: of a model that answers 0, and of one that answers 2; the slopes times N. Raises NotYet where the
+    loss is no mean of squares: only that one's slope rises by 4 / N from eps_hat = 0 to 2.
     """
-    N = zero.eps_hat.numel()
-    slopes = [_slope(of_zero, zero), _slope(of_two, two)]
+    N = slopes[0].numel()
     rise = (slopes[1] - slopes[0]) / 4
     factor = rise.mean().item()
-    of_zero, of_two = of_zero.item(), of_two.item()
+    of_zero, of_two = losses
     if torch.allclose(rise, torch.ones_like(rise), atol=1e-3):
         return -slopes[0] / 2
     if not any(slope.any() for slope in slopes):
@@ -126,7 +127,7 @@ def _compared_with(of_zero: Tensor, of_two: Tensor, zero: _Model, two: _Model) -
     if abs(slopes[0].square().mean().item() - 1) < 1e-3:
         raise NotYet("it returns the root of the mean square; the loss is without the root.")
     if torch.allclose(rise, torch.full_like(rise, factor), rtol=1e-3):  # squares, but no mean of them
-        picture = zero.eps_hat[0].numel()
+        picture = slopes[0][0].numel()
         if abs(factor / N - 1) < 1e-3:
             raise NotYet("it returns the sum; take the mean, or the loss grows with the size of batch and pictures.")
         if abs(factor / picture - 1) < 1e-3:
@@ -142,7 +143,7 @@ def _compared_with(of_zero: Tensor, of_two: Tensor, zero: _Model, two: _Model) -
     )
 
 
-def _check_mixing(x_t: Tensor, t: Tensor, x_0: Tensor, eps: Tensor) -> None:
+def check_mixing(x_t: Tensor, t: Tensor, x_0: Tensor, eps: Tensor) -> None:
     def at(values: Tensor) -> Tensor:
         return values[t].reshape(-1, 1, 1, 1)
 
@@ -150,14 +151,14 @@ def _check_mixing(x_t: Tensor, t: Tensor, x_0: Tensor, eps: Tensor) -> None:
     before, after = at(SCHEDULE.alpha_bars.roll(1)), at(SCHEDULE.alpha_bars.roll(-1))
     signal, spread = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
     right = signal * x_0 + spread * eps
-    if _same(x_t, right):
+    if same(x_t, right):
         return
-    if _same(x_t, eps) and (x_t * x_0).mean().abs() < 0.02:
+    if same(x_t, eps) and (x_t * x_0).mean().abs() < 0.02:
         raise NotYet("eps_model is given pure noise; it should be x_t, the picture with noise mixed in.")
     for other, words in ((0 * eps, "nothing, only squared"), (x_0, "the picture x_0"), (x_t, "the noisy x_t")):
-        if _same(eps, other):
+        if same(eps, other):
             raise NotYet(f"eps_hat is compared with {words}. The network names the noise: compare with eps.")
-    if _same(eps, eps.mean().expand_as(eps)):
+    if same(eps, eps.mean().expand_as(eps)):
         raise NotYet("the differences are averaged before they are squared, so that they cancel: square them first.")
     root = "a square root is missing in x_t: mix with add_noise(schedule, x_0, t, eps)."
     other_t = "x_t is mixed with another t than the one that eps_model is told: use one t for both."
@@ -178,7 +179,7 @@ def _check_mixing(x_t: Tensor, t: Tensor, x_0: Tensor, eps: Tensor) -> None:
     ]
     inner = (t > 0) & (t < T - 1)  # what comes before the first step or after the last is written in many ways
     for mixture, words in mixtures:
-        if _same(x_t[inner], mixture[inner]):
+        if same(x_t[inner], mixture[inner]):
             raise NotYet(words)
     noise_in_x_t = (x_t - signal * x_0) / spread
     deviations = torch.stack([noise_in_x_t[t == step].std() for step in range(T)])
@@ -192,11 +193,11 @@ def _check_mixing(x_t: Tensor, t: Tensor, x_0: Tensor, eps: Tensor) -> None:
     )
 
 
-def _check_noise(eps: Tensor) -> None:
+def check_noise(eps: Tensor) -> None:
     mean, deviation = eps.mean().item(), eps.std().item()
-    if _same(eps, eps[:1].expand_as(eps)):
+    if same(eps, eps[:1].expand_as(eps)):
         raise NotYet("all pictures of the batch get the same noise: draw it in the shape of the batch, x_0.shape.")
-    if _same(eps, eps[:, :1, :1, :1].expand_as(eps)):
+    if same(eps, eps[:, :1, :1, :1].expand_as(eps)):
         raise NotYet("all pixels of a picture get the same noise: draw it in the shape of the batch, x_0.shape.")
     if eps.min() > -1e-3 and eps.max() < 1 + 1e-3:
         raise NotYet("the noise is not Gaussian, but between 0 and 1: torch.randn, not torch.rand.")
@@ -207,7 +208,7 @@ def _check_noise(eps: Tensor) -> None:
         )
 
 
-def _same(a: Tensor, b: Tensor) -> bool:
+def same(a: Tensor, b: Tensor) -> bool:
     return torch.allclose(a.double(), b.double(), rtol=1e-3, atol=1e-3)
 
 

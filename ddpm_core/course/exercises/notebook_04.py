@@ -1,19 +1,11 @@
-"""The exercises of notebook 04: diffusion_loss, ddpm_step, clinic, luck."""
+"""The exercises of notebook 04: diffusion_loss, clinic, luck; the others are in steps_04.py and repairs_04.py."""
 
 import torch
 
-from ddpm_core.course.exercises.compare import (
-    ONLY_FIRST,
-    SCHEDULE,
-    Compare,
-    Exercise,
-    NotYet,
-    edited,
-    noise,
-    picture_cases,
-)
+from ddpm_core.course.exercises import repairs_04, steps_04
+from ddpm_core.course.exercises.compare import Compare, Exercise, NotYet, edited
 from ddpm_core.course.exercises.draws import examine_diffusion_loss
-from ddpm_core.process import add_noise, posterior, predict_x_0
+from ddpm_core.process import add_noise
 from ddpm_core.support.guards import describe
 
 # ---- diffusion_loss: Algorithm 1 -------------------------------------------------------------------------------------
@@ -35,121 +27,6 @@ DIFFUSION_LOSS = Exercise(
     sketch=(
         "t = torch.randint(..., (...,), generator=generator)\neps = torch.randn(..., generator=generator)\n"
         "x_t = add_noise(...)\nreturn (eps_model(..., ...) - ...).square().mean()"
-    ),
-)
-
-# ---- ddpm_step: one step of Algorithm 2 ------------------------------------------------------------------------------
-
-
-def my_ddpm_step(schedule, x_t, t, eps_hat, z):
-    x_0_hat = predict_x_0(schedule, x_t, t, eps_hat)
-    mean, variance = posterior(schedule, x_0_hat, x_t, t)
-    return mean + variance.sqrt() * z
-
-
-def _step_spelled_out(schedule, x_t, t, eps_hat, z):
-    previous = torch.cat([torch.ones(1), schedule.alpha_bars[:-1]])
-    parts = previous, schedule.alpha_bars, schedule.alphas, schedule.betas
-    alpha_bar_prev, alpha_bar, alpha, beta = (part[t].reshape(-1, 1, 1, 1) for part in parts)
-    mean = (x_t - beta / (1 - alpha_bar).sqrt() * eps_hat) / alpha.sqrt()
-    variance = (1 - alpha_bar_prev) / (1 - alpha_bar) * beta
-    return mean + variance.sqrt() * z
-
-
-def _clipped_step(schedule, x_t, t, eps_hat, z):
-    mean, variance = posterior(schedule, predict_x_0(schedule, x_t, t, eps_hat).clamp(-1, 1), x_t, t)
-    return mean + variance.sqrt() * z
-
-
-_WHOLE_BATCH = (
-    "z is left out for the whole batch as soon as one picture is at t = 0. Each picture has a t of its own; the "
-    "posterior's variance is 0 at t = 0 by itself."
-)
-
-DDPM_STEP = Exercise(
-    answer=my_ddpm_step,
-    general="ddpm_step",
-    hint="predict_x_0, then posterior, then its mean plus a deviation times z.",
-    sketch="x_0_hat = predict_x_0(...)\nmean, variance = posterior(...)\nreturn mean + ... * z",
-    examine=Compare(
-        _step_spelled_out,
-        cases=[(SCHEDULE, x_t, t, eps_hat, noise(*x_t.shape, seed=7)) for x_t, eps_hat, t in picture_cases()],
-        t_per_picture=True,
-        on_nan="is there a root of a negative number, or 0 / 0? posterior returns mean, variance, in this order.",
-        bugs={
-            (" + variance.sqrt() * z", ""): "no fresh noise comes in: add sqrt(variance) * z.",
-            ("variance.sqrt()", "variance"): "z is multiplied with the variance; it should be its root, the deviation.",
-            ("variance.sqrt() * z", "z"): "z comes in at full strength: it gets the factor sqrt(variance).",
-            ("variance.sqrt() * z", "variance.sqrt()"): "z is left out: the deviation multiplies z.",
-            ("mean + variance", "mean - variance"): "z is subtracted; with the z that is given, add it.",
-            ("variance.sqrt() * z", "variance.sqrt() * z * bool((t > 0).all())"): _WHOLE_BATCH,
-            ("variance.sqrt() * z", "beta.sqrt() * z * bool((t > 0).all())"): _WHOLE_BATCH,
-            ("= (1 - alpha_bar_prev) / (1 - alpha_bar)", "= (1 - alpha_bar) / (1 - alpha_bar_prev)"): (
-                "in the variance the fraction stands on its head: (1 - alpha_bar_prev) / (1 - alpha_bar) * beta."
-            ),
-            ("(1 - alpha_bar) * beta", "(1 - alpha_bar)"): "the factor beta is missing in the variance.",
-            ("variance.sqrt()", "beta.sqrt()"): (
-                "noise is added at the last step, t = 0, too: the fresh noise has variance beta there. The paper "
-                "allows beta as the variance, but then z must be left out at t = 0; we use the posterior's variance, "
-                "which is 0 there by itself."
-            ),
-            ("variance.sqrt()", "beta.sqrt() * (alpha_bar_prev < 1)"): (
-                "the variance of the fresh noise is beta. The paper allows that; here take the posterior's variance, "
-                "beta * (1 - alpha_bar_prev) / (1 - alpha_bar)."
-            ),
-            ("torch.ones(1)", "schedule.alpha_bars[-1:]"): (
-                "at t = 0 this reads alpha_bars[-1], the last of the schedule, and adds noise at the last step. Before "
-                "step 0 alpha_bar_prev is 1."
-            ),
-            ("torch.ones(1)", "schedule.alpha_bars[:1]"): (
-                "noise is added at the last step, t = 0: there alpha_bar_prev is 1, not alpha_bars[0]."
-            ),
-            edited(my_ddpm_step, "(schedule, x_0_hat, x_t", "(schedule, x_t, x_0_hat"): (
-                "x_0_hat and x_t have changed places: posterior(schedule, x_0_hat, x_t, t)."
-            ),
-            edited(my_ddpm_step, "posterior(schedule, x_0_hat", "posterior(schedule, eps_hat"): (
-                "posterior is given eps_hat where x_0_hat belongs: predict_x_0 makes one of the other."
-            ),
-            edited(my_ddpm_step, "x_t, t, eps_hat)\n", "eps_hat, t, x_t)\n"): (
-                "x_t and eps_hat have changed places: predict_x_0(schedule, x_t, t, eps_hat)."
-            ),
-            edited(my_ddpm_step, "predict_x_0(schedule, x_t, t, eps_hat)", "x_t - eps_hat"): (
-                "x_0_hat is x_t - eps_hat, without the factors; predict_x_0 knows them."
-            ),
-            edited(my_ddpm_step, "mean + variance.sqrt() * z", "x_0_hat"): (
-                "it returns x_0_hat, the leap to the clean picture. One step back starts from the posterior's mean."
-            ),
-            ("return ", "return (", "* z\n", "* z).clamp(-1, 1)\n"): (
-                "what it returns is clipped to [-1, 1]. Before the last step there is noise in it, which goes beyond."
-            ),
-            ("(x_t - beta", "x_t - beta", "eps_hat) /", "eps_hat /"): (
-                "only the noise is divided by sqrt(alpha): the brackets around x_t - ... * eps_hat are missing."
-            ),
-            (" / alpha.sqrt()\n", "\n", "mean + variance.sqrt() * z", "(mean + variance.sqrt() * z) / alpha.sqrt()"): (
-                "z is divided by sqrt(alpha), too; only the mean is."
-            ),
-            (" / (1 - alpha_bar).sqrt()", ""): "beta * eps_hat is not divided by sqrt(1 - alpha_bar).",
-            ("beta / (1 - alpha_bar).sqrt() * ", ""): (
-                "all of eps_hat is taken away; one step takes away only the share beta / sqrt(1 - alpha_bar)."
-            ),
-            ("beta / (1 - alpha_bar).sqrt()", "beta.sqrt()"): (
-                "the share of eps_hat comes out as sqrt(beta); it should be beta / sqrt(1 - alpha_bar), as the noise "
-                "in x_t has gathered over all steps so far."
-            ),
-            ("/ alpha.sqrt()", "/ alpha_bar.sqrt()"): (
-                "the mean is divided by sqrt(alpha_bar); it should be sqrt(alpha), of this one step."
-            ),
-            ("/ alpha.sqrt()", "* alpha.sqrt()"): "the mean is multiplied with sqrt(alpha); it is divided by it.",
-            (" / alpha.sqrt()", ""): "the division by sqrt(alpha) is missing in the mean.",
-            ("(1 - alpha_bar).sqrt()", "(1 - alpha_bar)"): "the root is missing in beta / sqrt(1 - alpha_bar).",
-            ("alpha.sqrt()", "alpha"): "the root is missing over alpha: the mean is divided by sqrt(alpha).",
-            ("x_t - beta", "x_t + beta"): "the predicted noise is added where it should be taken away.",
-            _clipped_step: "the guess x_0_hat is clipped to [-1, 1]. The sampler may do that; this step should not.",
-            ("beta / (1 - alpha_bar)", "(1 - alpha_bar)", "alpha.sqrt()", "alpha_bar.sqrt()"): (
-                "the mean is x_0_hat, the leap to the clean picture. One step back is the posterior's mean."
-            ),
-            ("[t].reshape(-1, 1, 1, 1)", "[t[0]]"): ONLY_FIRST,
-        },
     ),
 )
 
@@ -288,4 +165,4 @@ LUCK = Exercise(
     ),
 )
 
-EXERCISES = DIFFUSION_LOSS, DDPM_STEP, CLINIC_EXERCISE, LUCK
+EXERCISES = DIFFUSION_LOSS, *steps_04.EXERCISES, *repairs_04.EXERCISES, CLINIC_EXERCISE, LUCK
