@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 CHANGES = {
     "01_sampling_from_a_gaussian": "num_timesteps, num_points = 100, 1000",
     "02_the_forward_process": "num_timesteps, num_copies = 500, 5000",
-    "03_the_noise_predictor": "num_tiny_iterations, num_iterations, batch_size = 30, 10, 16",
+    "03_the_noise_predictor": "num_iterations, batch_size = 30, 16",
     "04_training": (
         "num_timesteps, channels, batch_size, learning_rate = 100, (8, 16), 64, 1e-3\n"
         "num_iterations, first_iterations, clinic_iterations = 40, 10, 10"
@@ -83,6 +83,7 @@ def test_with_other_numbers_a_notebook_runs_to_its_end_or_names_the_setting(name
             cells.append((number, CHANGES[name]))
     folder = tmp_path / "notebooks"  # notebook 04 writes beside it
     folder.mkdir()
+    (folder / "pictures").symlink_to(ROOT / "notebooks" / "pictures")  # the schematics
     environment = os.environ | dict(
         PYTHONPATH=str(ROOT),
         MPLBACKEND="agg",

@@ -14,7 +14,6 @@ from fontTools.ttLib import TTFont
 from IPython.utils.capture import capture_output
 from matplotlib import pyplot as plt
 from matplotlib.font_manager import fontManager
-from matplotlib.text import Annotation
 from torch import nn
 
 from ddpm_core import NoiseSchedule, PromptWarning, TrainingState, UNet, cosine_betas, train
@@ -227,18 +226,6 @@ def test_nothing_is_recorded_of_a_network_without_text():
     with display.record_attention(unet) as maps:
         unet(torch.zeros(1, 1, 8, 8), torch.tensor([0]))
     assert maps == []
-
-
-def test_a_u_is_drawn_with_its_shapes_the_way_through_it_and_its_skip_connections(monkeypatch):
-    drawn = []
-    monkeypatch.setattr("ddpm_core.course.display.network.show_figure", lambda figure, alt: drawn.append((figure, alt)))
-    display.draw_unet({"down 0": (8, 4, 4), "middle": (16, 2, 2), "up 0": (8, 4, 4)})
-    [(figure, alt)] = drawn
-    texts = figure.axes[0].texts
-    assert "middle (16, 2, 2)" in alt and "middle\n16 x 2 x 2" in [text.get_text() for text in texts]
-    arrows = [(text.xyann[1], text.xy[1]) for text in texts if isinstance(text, Annotation)]
-    assert arrows == [(0, -1), (0, 0), (-1, 0)]  # down, across, up
-    plt.close(figure)
 
 
 # The prompt box

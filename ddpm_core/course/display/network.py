@@ -1,4 +1,4 @@
-"""Looking at a network: its shapes drawn as a U, and which word each place of the picture looks at."""
+"""Looking at a network: which word each place of the picture looks at."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,36 +9,8 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from ddpm_core.blocks import CrossAttentionBlock
-from ddpm_core.course.display.style import BLUE, GREY, ORANGE, SKY, label_columns, label_rows, show_figure
+from ddpm_core.course.display.style import label_columns, label_rows, show_figure
 from ddpm_core.support.pixels import to_pixels
-
-
-def draw_unet(shapes: dict[str, tuple[int, int, int]]) -> None:
-    """Draws what the parts of a U-Net return: boxes as tall as the picture and as wide as its channels.
-
-    shapes: "down 0", "down 1", ..., "middle", ..., "up 1", "up 0" -> (C, H, W), in the order of the work.
-    Grey arrows are the way through the network, dashed ones the skip connections.
-    """
-    most_channels, tallest = (max(shape[axis] for shape in shapes.values()) for axis in (0, 1))
-    depth = len(shapes) // 2
-    figure, axis = plt.subplots(figsize=(1.3 * len(shapes), 1.1 * (depth + 1)))
-    ends: dict[int, tuple[float, int]] = {}  # where the box drawn last at each height ends
-    before = None  # where the way through the network has come to
-    for x, (name, (C, H, W)) in enumerate(shapes.items()):
-        y = -depth if name == "middle" else -int(name.split()[-1])
-        width, height = 0.15 + 0.5 * C / most_channels, 0.12 + 0.6 * H / tallest
-        axis.add_patch(plt.Rectangle((x - width / 2, y - height / 2), width, height, color=SKY, ec=BLUE))
-        axis.text(x, y - height / 2 - 0.06, f"{name}\n{C} x {H} x {W}", ha="center", va="top", fontsize=8)
-        here = (x - width / 2, y)
-        if y in ends:
-            skip = dict(arrowstyle="->", color=ORANGE, linestyle="--", linewidth=1.5)
-            axis.annotate("", here, ends[y], arrowprops=skip)
-        if before is not None:
-            axis.annotate("", here, before, arrowprops=dict(arrowstyle="->", color=GREY))
-        ends[y] = before = (x + width / 2, y)
-    axis.set(xlim=(-0.7, len(shapes) - 0.3), ylim=(-depth - 0.8, 0.6), title="The U: channels x height x width")
-    axis.set_axis_off()
-    show_figure(figure, alt=f"U-Net: {', '.join(f'{name} {shape}' for name, shape in shapes.items())}")
 
 
 @contextmanager
