@@ -44,7 +44,7 @@ from ddpm_core.judging import (
 from ddpm_core.loss import diffusion_loss, loss_by_timestep
 from ddpm_core.prediction import noise_predictor
 from ddpm_core.process import add_noise, posterior, predict_eps, predict_x_0, v_to_eps
-from ddpm_core.sampling import ddpm_step, reverse_process, sample
+from ddpm_core.sampling import ddim, ddim_inversion, ddim_step, ddpm_step, dpm_solver, reverse_process, sample
 from ddpm_core.schedule import NoiseSchedule, cosine_betas, linear_betas
 from ddpm_core.support.memory import OutOfMemory
 from ddpm_core.support.notices import PromptWarning, collect_notices

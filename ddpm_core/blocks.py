@@ -13,7 +13,7 @@ from ddpm_core.support import guards
 
 
 class TimeEmbedding(nn.Module):
-    """Turns step numbers into vectors: sines and cosines of many wavelengths, then a small network.
+    """Turns timesteps into vectors: sines and cosines of many wavelengths, then a small network.
 
     t: long, (B,) -> (B, D). The sinusoids are those of Vaswani et al. 2017, section 3.5.
     """

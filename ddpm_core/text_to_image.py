@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ddpm_core.guidance import guided
 from ddpm_core.prediction import noise_predictor
-from ddpm_core.sampling import sample, seeded_noise
+from ddpm_core.sampling import sampler_named, seeded_noise
 from ddpm_core.schedule import NoiseSchedule
 from ddpm_core.support import guards
 from ddpm_core.support.notices import notice_on_words, warn_of_prompts
@@ -57,6 +57,7 @@ def generate(
     negative_prompt: str = "",
     num_steps: int | None = None,
     seed: int = 0,
+    sampler: str = "ddpm",
 ) -> Iterator[Tensor]:
     """The steps from noise to one picture per prompt: yields (B, C, H, W) after each; the last are the pictures.
 
@@ -66,6 +67,7 @@ def generate(
     negative_prompt: what the pictures should keep away from, where guidance_scale is above 1
     num_steps:       how many of the schedule's timesteps to visit (None: 50, or all where there are fewer); fewer
                      draw with less variety, see reverse_process
+    sampler:         "ddpm", "ddim" or "dpm-solver", which needs the fewest steps
     seed:            picture i has noise of its own, of seed + i, whatever else is drawn beside it: to draw the third of
                      four alone again, give its prompt and seed + 2
 
@@ -82,7 +84,8 @@ def generate(
     x_T, generators = seeded_noise(seed, (len(prompts), *shape), device)
     num_steps = min(NUM_STEPS, len(schedule)) if num_steps is None else num_steps
     eps_model = noise_predictor(model, schedule.to(device).trusting())
-    return sample(guided(eps_model, cond, null_cond, guidance_scale), schedule, x_T, num_steps, generator=generators)
+    draw = sampler_named(sampler, generators)
+    return draw(guided(eps_model, cond, null_cond, guidance_scale), schedule, x_T, num_steps)
 
 
 def prompt_notice(tokenizer: Tokenizer, prompt: str) -> str | None:

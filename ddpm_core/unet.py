@@ -55,7 +55,7 @@ class UNet(nn.Module):
         self.predicts = predicts
         D = 4 * channels[0]
         self.time_embedding = TimeEmbedding(channels[0], D)
-        # The gist of the text, the mean of its vectors, reaches every residual block together with the step number.
+        # The gist of the text, the mean of its vectors, reaches every residual block together with the timestep.
         self.gist = None if context_dim is None else nn.Linear(context_dim, D)
         self.to_patches, self.to_pixels = nn.PixelUnshuffle(patch_size), nn.PixelShuffle(patch_size)
         patch_channels = in_channels * patch_size**2

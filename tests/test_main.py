@@ -642,8 +642,18 @@ def test_guidance_and_the_negative_prompt_reach_the_sampler(text_checkpoint, mon
     asked, generate = [], drawing.generate
     monkeypatch.setattr(drawing, "generate", lambda model, *rest: asked.append(rest[1:]) or generate(model, *rest))
     succeed("sample", text_checkpoint, "red 7", "--guidance-scale", 0, "--negative", "blue", "--num-steps", 5)
-    succeed("sample", text_checkpoint)
-    assert asked == [(["red 7"], (3, 28, 28), 0.0, "blue", 5, 0), ([""] * 16, (3, 28, 28), 3.0, "", 50, 0)]
+    succeed("sample", text_checkpoint, "--sampler", "ddim")
+    by_default = ([""] * 16, (3, 28, 28), 3.0, "", 50, 0, "ddim")
+    assert asked == [(["red 7"], (3, 28, 28), 0.0, "blue", 5, 0, "ddpm"), by_default]
+
+
+def test_each_sampler_draws_its_own_way_with_prompts_and_without(drawn, checkpoint, text_checkpoint):
+    for arguments in ([checkpoint], [text_checkpoint, "red 7"]):
+        ddpm, ddim, again, solver = (
+            drawn(*arguments, "--sampler", name) for name in ("ddpm", "ddim", "ddim", "dpm-solver")
+        )
+        assert torch.equal(ddim, again)
+        assert not torch.equal(ddpm, ddim) and not torch.equal(ddim, solver)
 
 
 @pytest.mark.parametrize(
@@ -653,6 +663,7 @@ def test_guidance_and_the_negative_prompt_reach_the_sampler(text_checkpoint, mon
         (["text.safetensors", "--model", "emoji"], "not both"),
         (["text.safetensors", "--num-steps", 61], "--num-steps must be a whole number from 1 to 60"),
         (["text.safetensors", "--seed", 2**70], "--seed"),
+        (["text.safetensors", "--sampler", "euler"], "ddpm"),
         (["text.safetensors", "--compile", "graphs"], "--compile graphs is for GPUs"),
         (["tiny.safetensors", "a red seven"], "reads no text"),
         (["tiny.safetensors", "--negative", "red"], "reads no text"),

@@ -2,10 +2,21 @@ import math
 
 import pytest
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
-from ddpm_core import Checkpoint, NoiseSchedule, TrainingState, UNet, cosine_betas, linear_betas, sample
+from ddpm_core import (
+    Checkpoint,
+    NoiseSchedule,
+    TrainingState,
+    UNet,
+    cosine_betas,
+    ddim,
+    ddim_inversion,
+    dpm_solver,
+    linear_betas,
+    sample,
+)
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -51,6 +62,131 @@ def test_every_step_is_that_of_diffusers(make_betas, name, num_timesteps, num_st
     # In float32 its posterior cancels at the first of a thousand timesteps.
     atol = 2e-3 if num_timesteps == 1000 and num_steps is None and not promoted else 1e-5
     torch.testing.assert_close(torch.stack(ours), torch.stack(theirs), rtol=1e-5, atol=atol)
+
+
+BOTH_SCHEDULES = pytest.mark.parametrize(
+    "make_betas, name", [(linear_betas, "linear"), (cosine_betas, "squaredcos_cap_v2")], ids=["linear", "cosine"]
+)
+# Its schedulers visit timesteps at equal distances only.
+LENGTHS = pytest.mark.parametrize("num_timesteps, num_steps", [(10, 10), (1000, 1000), (100, 20), (1000, 25), (9, 1)])
+
+
+@pytest.mark.parametrize("clip_x_0", [True, False], ids=["clipped", "unclipped"])
+@LENGTHS
+@BOTH_SCHEDULES
+def test_with_variance_beta_every_step_is_that_of_diffusers(
+    make_betas, name, num_timesteps, num_steps, clip_x_0, in_float64
+):
+    options = dict(beta_schedule=name, clip_sample=clip_x_0, timestep_spacing="trailing")
+    peer = DDPMScheduler(num_timesteps, variance_type="fixed_large", **options)
+    peer.set_timesteps(num_steps)
+    eps_model = GaussianPredictor(peer.alphas_cumprod, mean=0.9, deviation=0.6)
+    peer, x_T = in_float64(peer), noise(2, 1, 4, 4)
+
+    theirs, x_t, generator = [], x_T, torch.Generator().manual_seed(1)
+    for t in peer.timesteps:
+        x_t = peer.step(eps_model(x_t, t.expand(2)), t, x_t, generator).prev_sample
+        theirs.append(x_t)
+
+    schedule, generator = NoiseSchedule(make_betas(num_timesteps)), torch.Generator().manual_seed(1)
+    ours = list(sample(eps_model, schedule, x_T, num_steps, clip_x_0, generator, variance="beta"))
+    if num_steps < num_timesteps:  # its last step is not t = 0, and so it adds noise where nothing takes it away again
+        ours, theirs = ours[:-1], theirs[:-1]
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("clip_x_0", [True, False], ids=["clipped", "unclipped"])
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+@LENGTHS
+@BOTH_SCHEDULES
+def test_every_step_of_ddim_is_that_of_diffusers(make_betas, name, num_timesteps, num_steps, eta, clip_x_0, in_float64):
+    options = dict(beta_schedule=name, clip_sample=clip_x_0, timestep_spacing="trailing", set_alpha_to_one=True)
+    peer = DDIMScheduler(num_timesteps, **options)
+    peer.set_timesteps(num_steps)
+    eps_model = GaussianPredictor(peer.alphas_cumprod, mean=0.9, deviation=0.6)
+    peer, x_T = in_float64(peer), noise(2, 1, 4, 4)
+    peer.final_alpha_cumprod = peer.one
+
+    theirs, x_t, generator = [], x_T, torch.Generator().manual_seed(1)
+    for t in peer.timesteps:
+        eps_hat = eps_model(x_t, t.expand(2))
+        x_t = peer.step(eps_hat, t, x_t, eta, use_clipped_model_output=clip_x_0, generator=generator).prev_sample
+        theirs.append(x_t)
+
+    schedule, generator = NoiseSchedule(make_betas(num_timesteps)), torch.Generator().manual_seed(1)
+    ours = list(ddim(eps_model, schedule, x_T, num_steps, eta, clip_x_0, generator))
+    atol = 1e-5 if num_steps < 1000 else 3e-5  # a thousand roundings
+    torch.testing.assert_close(torch.stack(ours), torch.stack(theirs), rtol=1e-5, atol=atol)
+
+
+@pytest.mark.parametrize("num_steps", [None, 10])
+def test_ddim_with_eta_1_is_ddpm(schedule, num_steps):
+    def drawn(sampler, **options):
+        generator = torch.Generator().manual_seed(1)
+        eps_model = GaussianPredictor(schedule.alpha_bars, mean=0.9, deviation=0.6)
+        return torch.stack(
+            list(sampler(eps_model, schedule, noise(2, 1, 4, 4), num_steps, generator=generator, **options))
+        )
+
+    torch.testing.assert_close(drawn(ddim, eta=1.0), drawn(sample), rtol=0, atol=1e-5)
+
+
+@LENGTHS
+@BOTH_SCHEDULES
+def test_every_step_of_dpm_solver_is_that_of_diffusers(make_betas, name, num_timesteps, num_steps, in_float64):
+    options = dict(beta_schedule=name, timestep_spacing="trailing", algorithm_type="dpmsolver++", solver_order=2)
+    peer = DPMSolverMultistepScheduler(num_timesteps, final_sigmas_type="zero", lower_order_final=False, **options)
+    eps_model = GaussianPredictor(peer.alphas_cumprod, mean=0.9, deviation=0.6)
+    peer = in_float64(peer)
+    peer.set_timesteps(num_steps)
+    peer.sigmas = torch.cat([((1 - peer.alphas_cumprod) / peer.alphas_cumprod).sqrt()[peer.timesteps], torch.zeros(1)])
+
+    x_T, theirs = noise(2, 1, 4, 4), []
+    x_t = x_T
+    for t in peer.timesteps:
+        x_t = peer.step(eps_model(x_t, t.expand(2)), t, x_t).prev_sample
+        theirs.append(x_t)
+
+    ours = list(dpm_solver(eps_model, NoiseSchedule(make_betas(num_timesteps)), x_T, num_steps, clip_x_0=False))
+    torch.testing.assert_close(torch.stack(ours), torch.stack(theirs), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("make_betas, accuracy", [(linear_betas, 0.05), (cosine_betas, 0.01)])
+def test_20_steps_of_dpm_solver_leave_a_gaussian_as_wide_as_it_is(make_betas, accuracy):
+    """What an ordinary differential equation makes of x_T is x_T times a number here: no statistics are needed."""
+    schedule = NoiseSchedule(make_betas(1000))
+    eps_model = GaussianPredictor(schedule.alpha_bars, mean=0.0, deviation=0.5)
+    *_, x_0 = dpm_solver(eps_model, schedule, torch.ones(1, 1), num_steps=20, clip_x_0=False)
+    assert x_0.item() == pytest.approx(0.5, rel=accuracy)
+    *_, by_ddim = ddim(eps_model, schedule, torch.ones(1, 1), num_steps=20, clip_x_0=False)
+    assert abs(by_ddim.item() - 0.5) > 3 * abs(x_0.item() - 0.5)
+
+
+def test_two_ways_back_of_dpm_solver_know_nothing_of_each_other(schedule):
+    eps_model = GaussianPredictor(schedule.alpha_bars, mean=0.3, deviation=0.5)
+    one, other = (dpm_solver(eps_model, schedule, noise(2, 1, seed=seed), 10) for seed in (0, 1))
+    together = [next(one) if i % 2 == 0 else next(other) for i in range(20)]
+    alone = list(dpm_solver(eps_model, schedule, noise(2, 1, seed=0), 10))
+    assert torch.equal(torch.stack(together[::2]), torch.stack(alone))
+
+
+@pytest.mark.parametrize("num_steps, num_tries, atol", [(1000, 1, 0.005), (20, 1, 0.25), (20, 5, 1e-3)])
+def test_inversion_finds_the_noise_from_which_ddim_comes_back(num_steps, num_tries, atol):
+    schedule = NoiseSchedule(linear_betas(1000))
+    eps_model = GaussianPredictor(schedule.alpha_bars, mean=0.3, deviation=0.5)
+    x_0 = 0.3 + 0.5 * noise(100, 1)
+    *_, x_T = ddim_inversion(eps_model, schedule, x_0, num_steps, num_tries)
+    *_, back = ddim(eps_model, schedule, x_T, num_steps, clip_x_0=False)
+    torch.testing.assert_close(back, x_0, rtol=0, atol=atol)
+
+
+def test_the_noise_that_inversion_finds_is_that_of_the_equation():
+    """For a Gaussian the probability-flow equation keeps how many deviations a value lies from the mean."""
+    schedule = NoiseSchedule(linear_betas(1000))
+    eps_model = GaussianPredictor(schedule.alpha_bars, mean=0.3, deviation=0.5)
+    how_far = noise(100, 1)
+    *_, x_T = ddim_inversion(eps_model, schedule, 0.3 + 0.5 * how_far)
+    torch.testing.assert_close(x_T, how_far, rtol=0, atol=0.03)
 
 
 @pytest.mark.parametrize("make_betas", [linear_betas, cosine_betas])
@@ -169,6 +305,25 @@ def test_a_schedule_on_another_device_follows_the_noise(schedule):
 def test_a_slip_is_named_at_the_call_and_not_at_the_first_step(schedule, change, words):
     with pytest.raises((TypeError, ValueError), match=words):
         sample(**dict(eps_model=lambda x_t, t: x_t, schedule=schedule, x_T=noise(2, 1, 4, 4)) | change)
+
+
+@pytest.mark.parametrize(
+    "slip, words",
+    [
+        (lambda **given: ddim(**given, eta=1.5), "eta must lie between 0 and 1; got 1.5"),
+        (lambda **given: ddim(**given, eta=None), "eta must lie between 0 and 1; got None"),
+        (lambda **given: sample(**given, variance="large"), 'variance must be "posterior" or "beta"; got .large'),
+        (lambda **given: dpm_solver(**given, num_steps=0), "num_steps must be a whole number from 1 to 100"),
+        (lambda eps_model, schedule, x_T: ddim_inversion(eps_model, schedule, x_T, num_tries=0), "num_tries must be"),
+        (
+            lambda eps_model, schedule, x_T: ddim_inversion(eps_model, schedule, "cat"),
+            "x_0 must be a batch of pictures",
+        ),
+    ],
+)
+def test_a_slip_in_what_only_one_sampler_has_is_named_at_the_call(schedule, slip, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        slip(eps_model=lambda x_t, t: x_t, schedule=schedule, x_T=noise(2, 1, 4, 4))
 
 
 def test_a_predictor_that_returns_another_shape_is_named_at_its_step(schedule):

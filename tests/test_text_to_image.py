@@ -15,9 +15,12 @@ from ddpm_core import (
     TrainingState,
     UNet,
     collect_notices,
+    ddim,
+    dpm_solver,
     generate,
     guided,
     linear_betas,
+    noise_predictor,
     prompt_notice,
     sample,
     train,
@@ -125,6 +128,18 @@ def test_one_seed_gives_one_set_of_pictures_and_another_seed_another(model, sche
     )
     assert torch.equal(first, again)
     assert (first - other).abs().max() > 0.1
+
+
+def test_the_sampler_is_the_one_that_is_asked_for(model, schedule):
+    cond = model.tokenizer(CAPTIONS[:1])
+    eps_model = guided(noise_predictor(model, schedule), cond, model.null_cond, 3.0)
+    x_T = torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(5))
+    for name, sampler in (("ddim", ddim), ("dpm-solver", dpm_solver)):
+        expected = last(sampler(eps_model, schedule, x_T, 7))
+        ours = last(generate(model, schedule, CAPTIONS[:1], SHAPE, num_steps=7, seed=5, sampler=name))
+        torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match=r'sampler must be "ddpm", "ddim" or "dpm-solver"; got .euler'):
+        generate(model, schedule, CAPTIONS, SHAPE, sampler="euler")
 
 
 def test_generating_does_not_touch_the_global_randomness(model, schedule):

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from ddpm_core.checkpoint import load_checkpoint
 from ddpm_core.prediction import noise_predictor
-from ddpm_core.sampling import sample, seeded_noise
+from ddpm_core.sampling import sampler_named, seeded_noise
 from ddpm_core.scale.settings import DEFAULTS
 from ddpm_core.scale.speed import autocast, speed_up
 from ddpm_core.support.memory import in_parts
@@ -30,6 +30,7 @@ def draw(
     negative_prompt: str,
     num_steps: int | None,
     seed: int,
+    sampler: str,
     precision: str | None,  # None: float32, with TF32 on a GPU
     compile: str | None,
 ) -> Tensor:
@@ -52,7 +53,8 @@ def draw(
 
         def begin(part: range) -> Iterator[Tensor]:
             some, its_seed = prompts[part.start : part.stop], seed + part.start
-            return generate(model, schedule, some, size, guidance_scale, negative_prompt, num_steps, its_seed)
+            rest = guidance_scale, negative_prompt, num_steps, its_seed, sampler
+            return generate(model, schedule, some, size, *rest)
 
     elif prompts or negative_prompt or guidance_scale is not None:
         raise ValueError(f"{path} reads no text: it was trained without captions, so leave prompts out")
@@ -61,7 +63,7 @@ def draw(
 
         def begin(part: range) -> Iterator[Tensor]:
             x_T, generators = seeded_noise(seed + part.start, (len(part), *size), device)
-            return sample(noise_predictor(model, schedule), schedule, x_T, num_steps, generator=generators)
+            return sampler_named(sampler, generators)(noise_predictor(model, schedule), schedule, x_T, num_steps)
 
     with collect_notices() as notices:
         parts = [begin(part) for part in in_parts(count, size)]  # drawn only when somebody asks for their steps

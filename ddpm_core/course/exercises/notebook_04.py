@@ -34,7 +34,7 @@ DIFFUSION_LOSS = Exercise(
 
 
 def clinic():
-    """A hears the same step number always; B adds no fresh noise; C forgot a root; D has the raw weights; E read the
+    """A hears the same timestep always; B adds no fresh noise; C forgot a root; D has the raw weights; E read the
     far end of the schedule at its last step; F learnt from pictures in [0, 1].
     """
     return {"A": 6, "B": 3, "C": 1, "D": 5, "E": 2, "F": 4}

@@ -24,10 +24,11 @@ def predicts_noise(model: object) -> None:
         raise ValueError(f"this model predicts {model.predicts}; noise_predictor(model, schedule) is its eps_model")
 
 
-def noise(x_T: object, generator: object = None) -> None:
+def noise(x_T: object, generator: object = None, name: str = "x_T") -> None:
     """generator: where x_T's pictures get their fresh noise from, one for all or a list with one for each."""
     if not isinstance(x_T, Tensor) or not x_T.is_floating_point() or x_T.ndim < 2:
-        raise ValueError("x_T must be a batch of noise, such as torch.randn(16, 1, 8, 8): a tensor of floats (B, ...)")
+        what = "noise, such as torch.randn(16, 1, 8, 8)" if name == "x_T" else "pictures"
+        raise ValueError(f"{name} must be a batch of {what}: a tensor of floats (B, ...)")
     is_list = isinstance(generator, Sequence) and all(isinstance(each, torch.Generator) for each in generator)
     if is_list and len(generator) != len(x_T):
         raise ValueError(f"there are {len(generator)} generators for {len(x_T)} pictures; there must be one for each")

@@ -66,7 +66,7 @@ def timesteps(t: object, x: Tensor, num_timesteps: int, look: bool = True) -> No
         )
     if t.shape != (B,):
         raise ValueError(
-            f"t must hold one step number for each of the {B} pictures, shape ({B},); got shape {tuple(t.shape)}"
+            f"t must hold one timestep for each of the {B} pictures, shape ({B},); got shape {tuple(t.shape)}"
         )
     lowest, highest = (bound.item() for bound in t.aminmax()) if B and look else (0, 0)
     if lowest < 0 or highest >= num_timesteps:

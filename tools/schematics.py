@@ -1,0 +1,747 @@
+"""Draws the schematics of notebooks/pictures/: what goes into what, as SVG, all in one visual grammar.
+
+python tools/schematics.py
+
+Rounded boxes compute something: blue ones are networks, grey ones are formulas. Small pictures are tensors, and real:
+digits of MNIST, noise mixed in by add_noise, and, where a network would make a prediction, the best one that a formula
+can make. Arrows are what flows: grey for pictures, green for text, purple for the timestep, orange for learning.
+
+GitHub shows no PNG inside an SVG, so pixels are paths. And it takes style sheets and ids out of a notebook's outputs:
+the light theme is written in attributes, and nothing is drawn by reference. The dark theme is a style sheet.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from functools import cache
+from html import escape
+from itertools import groupby, pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ddpm_core import (
+    NoiseSchedule,
+    Tokenizer,
+    add_noise,
+    ddpm_step,
+    linear_betas,
+    load_digit_scenes,
+    load_mnist,
+    posterior,
+    predict_eps,
+    predict_x_0,
+)
+
+FOLDER = Path(__file__).parent.parent / "notebooks" / "pictures"
+WIDTH = 900
+SANS = "system-ui, Segoe UI, Roboto, Helvetica Neue, Arial, PingFang SC, Hiragino Sans GB, Microsoft YaHei, "
+SANS += "Noto Sans CJK SC, Noto Sans SC, WenQuanYi Micro Hei, DejaVu Sans, sans-serif"
+MONO = "ui-monospace, Menlo, Consolas, DejaVu Sans Mono, monospace"
+# Pixels and weight of each kind of text. Nothing is smaller than 13, so that it can be read at 900 pixels.
+SIZES = {"title": (21, 700), "subtitle": (15, 400), "en": (15, 700), "zh": (13, 400), "note": (13, 400)}
+KINDS = ("plain", "network", "text", "time", "learn")
+COLOURS = {
+    "light": dict(
+        card="#ffffff", frame="#d3dae3", ink="#18212b", muted="#525f6e", group="#f7f9fb", pixel="#98a3b0",
+        plain=("#eef1f5", "#5b6877"), network=("#dfeefa", "#0072b2"), text=("#dcf2ea", "#00805d"),
+        time=("#f6e4ef", "#a9487f"), learn=("#fdeccb", "#a86400"),
+    ),
+    "dark": dict(
+        card="#161b22", frame="#3a4450", ink="#edf1f5", muted="#b0bac6", group="#1d242d", pixel="#6d7987",
+        plain=("#2a323d", "#a4b0be"), network=("#123651", "#56b4e9"), text=("#0e3c30", "#45c9a2"),
+        time=("#44253a", "#e29ac4"), learn=("#463110", "#f0b03c"),
+    ),
+}  # fmt: skip
+FORMS = {
+    style: f' font-size="{size}"' + (f' font-weight="{weight}"' if weight != 400 else "")
+    for style, (size, weight) in SIZES.items()
+} | {
+    "code": f' font-family="{MONO}" font-size="14" font-weight="700"',
+    "box": ' stroke-width="1.5"',
+    "group": ' stroke-width="1.5" stroke-dasharray="2 5" stroke-linecap="round"',
+    "line": ' fill="none" stroke-width="2"',
+    "edge": ' fill="none"',
+    "dots": ' stroke-width="5" stroke-linecap="round"',
+    "pixels": ' fill="none" stroke-width="1.06"',
+}
+
+
+class Box(NamedTuple):
+    """A rectangle on the drawing, and where arrows leave it."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    @property
+    def left(self):
+        return self.x, self.y + self.height / 2
+
+    @property
+    def right(self):
+        return self.x + self.width, self.y + self.height / 2
+
+    @property
+    def top(self):
+        return self.x + self.width / 2, self.y
+
+    @property
+    def bottom(self):
+        return self.x + self.width / 2, self.y + self.height
+
+
+class Drawing:
+    """One SVG. Coordinates are pixels at a width of 900; text is English in bold with Chinese below it.
+
+    In English text, `names` between backticks are set as code.
+    """
+
+    def __init__(self, name: str, height: int, title: str, chinese: str, description: str):
+        self.name, self.height, self.title, self.description = name, height, title, description
+        self.parts: list[str] = []
+        self.shape("rect", "card", x=0.5, y=0.5, width=WIDTH - 1, height=height - 1, rx=14)
+        self.text(28, 42, title, "title", "start")
+        self.text(28, 65, chinese, "subtitle", "start")
+
+    def add(self, part: str) -> None:
+        self.parts.append(part)
+
+    def shape(self, tag: str, classes: str, dashed: bool = False, **attributes: float | str) -> None:
+        written = (f' {name}="{x if isinstance(x, str) else f"{x:g}"}"' for name, x in attributes.items())
+        self.add(f"<{tag} {marked(classes, dashed)}{''.join(written)}/>")
+
+    def text(self, x: float, y: float, words: str, style: str = "en", anchor: str = "middle") -> None:
+        """One line, with its baseline at y."""
+        spans = escape(words, quote=False).split("`")
+        code = marked("code")
+        spans[1::2] = [f"<tspan {code}>{span}</tspan>" for span in spans[1::2]]
+        language = ' xml:lang="zh-Hans"' if style in ("zh", "subtitle") else ""
+        start = f'<text {marked(style)} x="{x:g}" y="{y:g}" text-anchor="{anchor}"{language}>'
+        self.add(start + "".join(spans) + "</text>")
+
+    def label(self, x: float, y: float, *words: str, anchor: str = "middle") -> None:
+        """English, then Chinese below it, then perhaps a note in smaller English."""
+        for line, (part, style) in enumerate(zip(words, ("en", "zh", "note"), strict=False)):
+            self.text(x, y + 19 * line, part, style, anchor)
+
+    def box(
+        self, x: float, y: float, width: float, height: float, *words: str, kind: str = "plain", dashed: bool = False
+    ) -> Box:
+        """An operation, or with kind="network" a network. Dashed: it is still to come."""
+        rx = min(12, height / 2)
+        self.shape("rect", f"box {kind}", dashed, x=x, y=y, width=width, height=height, rx=rx)
+        self.label(x + width / 2, y + height / 2 + 14.5 - 9.5 * len(words), *words)
+        return Box(x, y, width, height)
+
+    def group(self, x: float, y: float, width: float, height: float) -> Box:
+        """What belongs together."""
+        self.shape("rect", "group", x=x, y=y, width=width, height=height, rx=14)
+        return Box(x, y, width, height)
+
+    def chip(self, x: float, y: float, words: str, kind: str = "time", width: float = 44) -> Box:
+        """A value that is no picture: a timestep, a caption. x, y is its centre."""
+        box = Box(x - width / 2, y - 15, width, 30)
+        self.shape("rect", f"box {kind}", x=box.x, y=box.y, width=width, height=30, rx=15)
+        self.text(x, y + 5, words)
+        return box
+
+    def sign(self, x: float, y: float, sign: str) -> Box:
+        """A circle with + or -."""
+        self.shape("circle", "box plain", cx=x, cy=y, r=17)
+        self.shape("path", "line plain", d=f"M{x - 7:g} {y:g}h14" + (f"M{x:g} {y - 7:g}v14" if sign == "+" else ""))
+        return Box(x - 17, y - 17, 34, 34)
+
+    def badge(self, x: float, y: float, number: str) -> None:
+        """A number in a circle, such as the line of an algorithm."""
+        self.shape("circle", "badge", cx=x, cy=y, r=11)
+        self.text(x, y + 4.5, number, "note")
+
+    def dots(self, x: float, y: float) -> None:
+        self.shape("path", "dots", d=f"M{x - 9:g} {y:g}h0M{x:g} {y:g}h0M{x + 9:g} {y:g}h0")
+
+    def around(self, x: float, y: float, kind: str = "learn") -> None:
+        """A circle that closes in an arrow: all of this again."""
+        self.shape("path", f"line {kind}", d=f"M{x + 8:g} {y - 12:g}A14.5 14.5 0 1 0 {x + 14.5:g} {y:g}")
+        self.shape("path", f"head {kind}", d=f"M{x + 14.5:g} {y - 8:g}l5.5 10h-11z")
+
+    def arrow(self, *points: tuple[float, float], kind: str = "plain", head: bool = True, dashed: bool = False) -> None:
+        """From the first point to the last, along straight lines with rounded corners."""
+        (x, y), tip = points[0], points[-1]
+        path = f"M{x:g} {y:g}"
+        for before, corner, after in zip(points, points[1:], points[2:], strict=False):
+            (ax, ay), (bx, by) = towards(corner, before, 10), towards(corner, after, 10)
+            path += f"L{ax:g} {ay:g}Q{corner[0]:g} {corner[1]:g} {bx:g} {by:g}"
+        end = towards(tip, points[-2], 7 if head else 0)
+        self.shape("path", f"line {kind}", dashed, d=f"{path}L{end[0]:g} {end[1]:g}")
+        if head:
+            (x, y), (bx, by) = tip, towards(tip, points[-2], 11)
+            dx, dy = (by - y) / 11 * 5, (x - bx) / 11 * 5  # across the arrow
+            corners = f"M{x:g} {y:g}L{bx + dx:.5g} {by + dy:.5g}L{bx - dx:.5g} {by - dy:.5g}z"
+            self.shape("path", f"head {kind}", d=corners)
+
+    def branch(self, x: float, y: float, kind: str = "plain") -> None:
+        """A dot where a line divides: both parts carry the same."""
+        self.shape("circle", f"head {kind}", cx=x, cy=y, r=4)
+
+    def picture(self, x: float, y: float, side: float, picture: Tensor, *words: str) -> Box:
+        """A real picture, (C, H, W) in [-1, 1], with words below it."""
+        place = f"translate({x:g} {y:g}) scale({side / picture.shape[-1]:g})"
+        self.add(f'<g {marked("pixels")} transform="{place}">{pixels(picture)}</g>')
+        self.shape("rect", "edge", x=x, y=y, width=side, height=side, rx=2)
+        self.label(x + side / 2, y + side + 20, *words)
+        return Box(x, y, side, side)
+
+    def svg(self) -> str:
+        root = f"schematic-{self.name}"
+        return "\n".join(
+            [
+                f'<svg xmlns="http://www.w3.org/2000/svg" id="{root}" role="img" width="{WIDTH}" '
+                f'height="{self.height}" viewBox="0 0 {WIDTH} {self.height}" font-family="{SANS}" '
+                f'aria-labelledby="{root}-title {root}-desc" style="max-width:100%;height:auto">',
+                f'<title id="{root}-title">{escape(self.title, quote=False)}</title>',
+                f'<desc id="{root}-desc">{escape(self.description, quote=False)}</desc>',
+                f"<style>{style_sheet(f'#{root}')}</style>",
+                *self.parts,
+                "</svg>\n",
+            ]
+        )
+
+
+def towards(point: tuple[float, float], other: tuple[float, float], distance: float) -> tuple[float, float]:
+    """Where one is after so many pixels on the way from point to other."""
+    (x, y), (to_x, to_y) = point, other
+    share = distance / ((to_x - x) ** 2 + (to_y - y) ** 2) ** 0.5
+    return round(x + share * (to_x - x), 2), round(y + share * (to_y - y), 2)
+
+
+def looks(colours: dict) -> dict[str, dict[str, str]]:
+    """The colours of everything that may be drawn, by its classes."""
+    found = {
+        "card": dict(fill=colours["card"], stroke=colours["frame"]),
+        "group": dict(fill=colours["group"], stroke=colours["pixel"]),
+        "badge": dict(fill=colours["card"], stroke=colours["pixel"]),
+        "edge": dict(stroke=colours["pixel"]),
+        "dots": dict(stroke=colours["muted"]),
+    }
+    found |= {style: dict(fill=colours["ink" if style in ("title", "en") else "muted"]) for style in SIZES}
+    for kind in KINDS:
+        fill, stroke = colours[kind]
+        found |= {f"box {kind}": dict(fill=fill, stroke=stroke), f"line {kind}": dict(stroke=stroke)}
+        found |= {f"head {kind}": dict(fill=stroke)}
+    return found
+
+
+@cache
+def marked(classes: str, dashed: bool = False) -> str:
+    """The attributes of an element: its classes, for the dark theme, and how it looks in the light one."""
+    light = looks(COLOURS["light"]).get(classes, {})
+    form = FORMS.get(classes.split()[0], "") + (' stroke-dasharray="6 5"' if dashed else "")
+    colours = "".join(f' {name}="{value}"' for name, value in light.items())
+    return f'class="{classes}{" dashed" if dashed else ""}"{colours}{form}'
+
+
+def style_sheet(root: str) -> str:
+    """The dark theme of one drawing alone, as several may stand on one page. The card has a colour of its own, so that
+    text can be read on any page."""
+    rules = []
+    for classes, colours in looks(COLOURS["dark"]).items():
+        selector = ".".join(["", *classes.split()])
+        rules.append(f"{root} {selector}{{" + ";".join(f"{name}:{value}" for name, value in colours.items()) + "}")
+    return f"@media (prefers-color-scheme:dark){{{''.join(rules)}}}"
+
+
+def pixels(picture: Tensor, most_bytes: int = 3800) -> str:
+    """(C, H, W) in [-1, 1] as SVG, one unit per pixel, each channel rounded to as many levels as most_bytes allow.
+
+    At the least to 4 levels, which is not seen in noise, the only kind of picture that needs so many bytes.
+    """
+    drawn = (paths_of_pixels(picture, levels) for levels in (16, 8, 6, 5))
+    return next((paths for paths in drawn if len(paths) <= most_bytes), paths_of_pixels(picture, 4))
+
+
+def paths_of_pixels(picture: Tensor, levels: int) -> str:
+    """For each colour one path, with a dash for each run of pixels; the commonest colour is the ground."""
+    values = ((picture.clamp(-1, 1) + 1) / 2 * (levels - 1)).round() * (255 / (levels - 1))
+    _, H, W = values.shape
+    channels = values.round().int().expand(3, H, W).permute(1, 2, 0).tolist()
+    rows = [["#" + "".join(f"{channel:02x}" for channel in pixel) for pixel in row] for row in channels]
+    counts = Counter(colour for row in rows for colour in row)
+    ground = max(sorted(counts), key=counts.get)
+    paths: dict[str, str] = {}
+    pens: dict[str, tuple[int, int]] = {}  # where each path has arrived
+    for y, row in enumerate(rows):
+        x = 0
+        for colour, run in groupby(row):
+            length = len(list(run))
+            if colour != ground:
+                pen_x, pen_y = pens.get(colour, (0, 0))
+                move = f"m{x - pen_x} {y - pen_y}" if colour in paths else f"M{x} {y}.5"
+                paths[colour] = paths.get(colour, "") + f"{move}h{length}"
+                pens[colour] = x + length, y
+            x += length
+    drawn = "".join(f'<path stroke="{colour}" d="{paths[colour]}"/>' for colour in sorted(paths))
+    return f'<path fill="{ground}" d="M0 0h{W}v{H}h-{W}z"/>{drawn}'
+
+
+# What the pictures show. All in float64, so that the last bit of a machine's arithmetic moves no pixel.
+
+
+class Example(NamedTuple):
+    """A clean picture with noise in it, and what the best predictor makes of the two together; each (C, 28, 28)."""
+
+    x_0: Tensor
+    eps: Tensor
+    x_t: Tensor
+    eps_hat: Tensor
+
+
+def best_x_0_hat(pictures: Tensor, schedule: NoiseSchedule, x_t: Tensor, t: Tensor) -> Tensor:
+    """E[x_0 | x_t], (B, C, H, W), in a world that holds only pictures, (N, C, H, W): what a network learns to say."""
+    alpha_bar, beta_bar = schedule.alpha_bars[t][:, None], schedule.beta_bars[t][:, None]
+    x, known = x_t.flatten(1), pictures.flatten(1)
+    distances = alpha_bar * known.square().sum(dim=1) - 2 * alpha_bar.sqrt() * (x @ known.T)  # up to x's own square
+    return ((-distances / (2 * beta_bar)).softmax(dim=1) @ known).reshape(x_t.shape)
+
+
+@cache
+def digits() -> tuple[Tensor, Tensor]:
+    """2,000 digits to know, and one that is not among them, (1, 1, 28, 28)."""
+    held_out, labels = load_mnist("held_out")
+    return load_mnist("train")[0][:2000].double(), held_out[labels == 2][14:15].double()
+
+
+@cache
+def grey_example() -> Example:
+    """A handwritten two, at a step where alpha_bar is a little below one half."""
+    pictures, x_0 = digits()
+    schedule = NoiseSchedule(linear_betas(200, 5e-4, 0.1).double())
+    return noisy_example(pictures, schedule, x_0, step=55, seed=0)
+
+
+def noisy_example(pictures: Tensor, schedule: NoiseSchedule, x_0: Tensor, step: int, seed: int) -> Example:
+    t = torch.tensor([step])
+    eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    x_t = add_noise(schedule, x_0, t, eps)
+    eps_hat = predict_eps(schedule, x_t, t, best_x_0_hat(pictures, schedule, x_t, t))
+    return Example(x_0[0], eps[0], x_t[0], eps_hat[0])
+
+
+@cache
+def reverse_chain(num_steps: int = 24, shown: int = 17, seed: int = 5) -> dict[str, Tensor]:
+    """Noise turned into a digit in few steps: x_T, x_0, and one step with all that is in it (after `shown` steps)."""
+    pictures, _ = digits()
+    schedule = NoiseSchedule(linear_betas(num_steps, 0.004, 0.5).double())
+    generator = torch.Generator().manual_seed(seed)
+    x_t = torch.randn(1, 1, 28, 28, generator=generator, dtype=torch.float64)
+    found = {"x_T": x_t[0]}
+    for number in reversed(range(num_steps)):
+        t = torch.tensor([number])
+        x_0_hat = best_x_0_hat(pictures, schedule, x_t, t)
+        x_before = ddpm_step(schedule, x_0_hat, x_t, t, generator)
+        if number == num_steps - shown:
+            mean, variance = posterior(schedule, x_0_hat, x_t, t)
+            z = (x_before - mean) / variance.sqrt()
+            eps_hat = predict_eps(schedule, x_t, t, x_0_hat)
+            found |= {"x_t": x_t[0], "eps_hat": eps_hat[0], "z": z[0], "x_{t-1}": x_before[0]}
+        x_t = x_before
+    return found | {"x_0": x_t[0]}
+
+
+@cache
+def captioned() -> dict:
+    """A coloured digit with its caption and tokens, noise in it, and predictions with and without the caption."""
+    data = load_digit_scenes(num_digits=1, count=4000, seed=0)
+    chosen = data.captions.index("a blue three")
+    tokens = Tokenizer.from_captions(data.captions)([data.captions[chosen]])[0].tolist()
+    schedule = NoiseSchedule(linear_betas(200, 5e-4, 0.1).double())
+    pictures = data.pictures.double()
+    others = torch.arange(len(pictures)) != chosen
+    alike = torch.tensor([scene == data.scenes[chosen] for scene in data.scenes])
+    with_caption, without = pictures[others & alike], pictures[others]
+    x_0 = pictures[chosen : chosen + 1]
+    example = noisy_example(with_caption, schedule, x_0, step=45, seed=1)
+    t = torch.tensor([140])
+    x_t = add_noise(schedule, x_0, t, example.eps[None])
+    eps_cond, eps_uncond = (
+        predict_eps(schedule, x_t, t, best_x_0_hat(known, schedule, x_t, t)) for known in (with_caption, without)
+    )
+    guided = {
+        scale: predict_x_0(schedule, x_t, t, eps_uncond + scale * (eps_cond - eps_uncond))[0] for scale in (0, 1, 2, 3)
+    }
+    return dict(example=example, caption=data.captions[chosen], tokens=tokens, heavy=x_t[0], guided=guided)
+
+
+DRAWINGS: dict[str, Callable[[], Drawing]] = {}
+
+
+def drawing(name: str, height: int, title: str, chinese: str) -> Callable:
+    """Registers a function that fills a Drawing; its docstring is what a screen reader says."""
+
+    def register(fill: Callable[[Drawing], None]) -> Callable:
+        description = " ".join(fill.__doc__.split())
+
+        def draw() -> Drawing:
+            canvas = Drawing(name, height, title, chinese, description)
+            fill(canvas)
+            return canvas
+
+        DRAWINGS[name] = draw
+        return draw
+
+    return register
+
+
+@drawing("denoiser", 560, "One denoiser, used over and over", "同一个去噪模块，反复使用")
+def denoiser(d: Drawing) -> None:
+    """The reverse process from pure noise x_T to a picture x_0: the same denoiser is used again and again, numbered
+    from T down to 1. One of its steps from inside: the noise predictor gets x_t and the timestep t and returns
+    eps_hat. It is scaled and subtracted from x_t; fresh noise z is added, except at the last step; the result is
+    x_{t-1}."""
+    chain = reverse_chain()
+    start = d.picture(28, 88, 84, chain["x_T"], "`x_T`", "纯噪声")
+    here = d.picture(302, 88, 84, chain["x_t"], "`x_t`", "含噪的图片")
+    next_one = d.picture(514, 88, 84, chain["x_{t-1}"], "`x_{t-1}`", "噪声少了一点")
+    end = d.picture(788, 88, 84, chain["x_0"], "`x_0`", "图片")
+    steps = [d.box(x, 106, 52, 48, f"`{step}`", kind="network") for x, step in ((150, "T"), (424, "t"), (698, "1"))]
+    dots = [Box(x, 118, 24, 24) for x in (240, 636)]
+    for before, after in pairwise([start, steps[0], dots[0], here, steps[1], next_one, dots[1], steps[2], end]):
+        d.arrow((before.right[0] + 4, 130), (after.left[0] - 4, 130))
+    for box in dots:
+        d.dots(box.x + 12, 130)
+
+    inside = d.group(28, 238, 844, 300)
+    d.arrow(steps[1].bottom, inside.top, head=False, dashed=True)
+    d.label(48, 266, "One step, from inside", "一步的内部", anchor="start")
+    x_t = d.picture(52, 340, 84, chain["x_t"], "`x_t`", "含噪的图片")
+    predictor = d.box(172, 346, 160, 72, "noise predictor", "噪声预测器", kind="network")
+    t = d.chip(252, 452, "`t`")
+    d.label(284, 450, "timestep", "时间步", anchor="start")
+    eps_hat = d.picture(412, 340, 84, chain["eps_hat"], "`eps_hat`", "预测的噪声")
+    minus, plus = d.sign(588, 382, "-"), d.sign(688, 382, "+")
+    d.label(588, 424, "subtract, scaled", "按比例减去")
+    z = d.picture(660, 258, 56, chain["z"])
+    d.label(730, 274, "fresh noise `z`", "新噪声，最后一步不加", "not at the last step", anchor="start")
+    x_before = d.picture(768, 340, 84, chain["x_{t-1}"], "`x_{t-1}`", "噪声少了一点")
+    d.arrow(x_t.right, predictor.left)
+    d.arrow(x_t.top, (94, 316), (588, 316), minus.top)
+    d.arrow(t.top, predictor.bottom, kind="time")
+    d.arrow(predictor.right, eps_hat.left)
+    d.arrow(eps_hat.right, minus.left)
+    d.arrow(minus.right, plus.left)
+    d.arrow(z.bottom, plus.top)
+    d.arrow(plus.right, x_before.left)
+    d.text(450, 514, "`x_{t-1} = (x_t − β_t / √(1 − ᾱ_t) · eps_hat) / √α_t + σ_t z`")
+
+
+@drawing("training-pair", 506, "A training pair, made by hand", "手工制造一对训练数据")
+def training_pair(d: Drawing) -> None:
+    """From a clean picture x_0, a random timestep t and random noise eps, add_noise makes the noisy picture
+    x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps. The input of the noise predictor is (x_t, t), its target is
+    eps, which is known because we put it there."""
+    example = grey_example()
+    x_0 = d.picture(48, 128, 112, example.x_0, "`x_0` clean picture", "干净的图片，来自数据集")
+    eps = d.picture(48, 328, 112, example.eps, "`eps` noise", "噪声，从高斯分布采样")
+    t = d.chip(390, 94, "`t`")
+    d.label(356, 92, "timestep, at random", "随机抽取的时间步", anchor="end")
+    mix = d.box(262, 140, 256, 88, "`add_noise`", "加噪", "`√ᾱ_t x_0 + √(1 − ᾱ_t) eps`")
+    d.group(612, 60, 260, 202)
+    t_again = d.chip(692, 94, "`t`")
+    x_t = d.picture(636, 128, 112, example.x_t)
+    d.label(768, 170, "input", "输入", "`(x_t, t)`", anchor="start")
+    d.group(612, 308, 260, 152)
+    target = d.picture(636, 328, 112, example.eps)
+    d.label(768, 366, "target", "标准答案", "`eps`", anchor="start")
+    d.arrow(x_0.right, mix.left)
+    d.arrow(t.bottom, mix.top, kind="time")
+    d.arrow(t.right, t_again.left, kind="time")
+    d.arrow(mix.right, x_t.left)
+    d.arrow(eps.right, target.left)
+    d.branch(390, 384)
+    d.arrow((390, 384), mix.bottom)
+
+
+@drawing("training-step", 560, "One training step, and around again", "训练的一步，周而复始")
+def training_step(d: Drawing) -> None:
+    """Algorithm 1 of DDPM as a loop. Draw a clean picture x_0 from the data (line 2), a random timestep t (line 3)
+    and noise eps (line 4); add_noise makes x_t. The U-Net gets x_t and t and returns eps_hat. The squared error between
+    eps and eps_hat gives a gradient, the optimizer corrects the weights of the U-Net (line 5), and all begins again."""
+    example = grey_example()
+    x_0 = d.picture(48, 140, 84, example.x_0, "`x_0` picture", "数据集里的图片")
+    eps = d.picture(48, 412, 84, example.eps, "`eps` noise", "采样得到的噪声")
+    t = d.chip(252, 102, "`t`")
+    d.label(206, 99, "timestep", "随机时间步", anchor="end")
+    mix = d.box(192, 152, 120, 60, "`add_noise`", "加噪")
+    x_t = d.picture(364, 140, 84, example.x_t, "`x_t`", "含噪的图片")
+    unet = d.box(504, 140, 140, 84, "U-Net", "噪声预测器", kind="network")
+    eps_hat = d.picture(708, 140, 84, example.eps_hat)
+    d.label(804, 178, "`eps_hat`", "预测的噪声", anchor="start")
+    loss = d.box(652, 412, 196, 84, "squared error", "平方误差", "`‖eps − eps_hat‖²`", kind="learn")
+    step = d.box(494, 296, 160, 60, "optimizer step", "更新权重", kind="learn")
+    d.arrow(x_0.right, mix.left)
+    d.arrow(t.bottom, mix.top, kind="time")
+    d.arrow(eps.right, loss.left)
+    d.arrow((252, 454), mix.bottom)
+    d.branch(252, 454)
+    d.arrow(mix.right, x_t.left)
+    d.arrow(x_t.right, unet.left)
+    d.arrow(t.right, (574, 102), unet.top, kind="time")
+    d.arrow(unet.right, eps_hat.left)
+    d.arrow((776, 224), (776, 412))
+    d.arrow((716, 412), (716, 326), step.right, kind="learn")
+    d.arrow(step.top, unet.bottom, kind="learn")
+    d.label(702, 386, "gradient", "梯度", anchor="end")
+    d.around(292, 326)
+    d.label(318, 322, "and around again", "再来一轮", anchor="start")
+    for number, (x, y) in {"2": (48, 140), "3": (230, 90), "4": (48, 412), "5": (494, 296)}.items():
+        d.badge(x, y, number)
+    d.text(872, 42, "Numbers: lines of Algorithm 1 (DDPM)", "note", "end")
+    d.text(872, 65, "圆圈里的数字：DDPM 算法 1 的行号", "zh", "end")
+
+
+@drawing("unet", 650, "The U-Net that predicts the noise", "预测噪声的 U-Net")
+def unet(d: Drawing) -> None:
+    """The U-Net of notebook 03. The picture x_t, 1 x 28 x 28, is cut into patches of 2 x 2 pixels and goes down by
+    levels, 32 x 14 x 14 and 64 x 7 x 7, through the middle with self-attention, and up again; skip connections lay what
+    was there on the way down beside what comes up. The timestep t becomes a time embedding of 128 numbers that
+    reaches every residual block. eps_hat comes out, as large as x_t."""
+    example = grey_example()
+    x_t = d.picture(258, 84, 84, example.x_t)
+    d.label(358, 108, "`x_t`", "含噪的图片", "1 × 28 × 28", anchor="start")
+    eps_hat = d.picture(558, 84, 84, example.eps_hat)
+    d.label(542, 108, "`eps_hat`", "预测的噪声", "1 × 28 × 28", anchor="end")
+    stem = d.box(205, 194, 190, 72, "patches, convolution", "2 × 2 像素分块，卷积", "32 × 14 × 14", kind="network")
+    head = d.box(505, 194, 190, 72, "convolution, pixels", "卷积，还原成像素", "1 × 28 × 28", kind="network")
+    block = ("residual block", "残差块")
+    down_0, up_0 = (d.box(x, 296, 190, 72, *block, "32 × 14 × 14", kind="network") for x in (205, 505))
+    down_1, up_1 = (d.box(x, 422, 190, 72, *block, "64 × 7 × 7", kind="network") for x in (205, 505))
+    middle = d.box(340, 528, 220, 72, "residual, self-attention", "残差块，自注意力", "64 × 7 × 7", kind="network")
+    for before, after in [(x_t, stem), (stem, down_0), (down_0, down_1)]:
+        d.arrow(before.bottom, after.top)
+    for before, after in [(up_1, up_0), (up_0, head), (head, eps_hat)]:
+        d.arrow(before.top, after.bottom)
+    d.arrow(down_1.bottom, (300, 564), middle.left)
+    d.arrow(middle.right, (600, 564), up_1.bottom)
+    for left, right in [(down_0, up_0), (down_1, up_1)]:
+        d.arrow(left.right, right.left, dashed=True)
+        d.text(450, left.right[1] - 10, "skip")
+        d.text(450, left.right[1] + 22, "跳跃连接", "zh")
+    d.label(286, 391, "halve", "减半", anchor="end")
+    d.label(614, 391, "double", "加倍", anchor="start")
+
+    t = d.chip(103, 126, "`t`")
+    embedding = d.box(28, 194, 150, 72, "time embedding", "时间嵌入", "128 numbers", kind="time")
+    d.arrow(t.bottom, embedding.top, kind="time")
+    d.arrow(embedding.bottom, (103, 626), (797, 626), (797, 332), up_0.right, kind="time")
+    branches = [((103, 332), down_0.left), ((103, 458), down_1.left), ((450, 626), middle.bottom)]
+    for start, end in [*branches, ((797, 458), up_1.right)]:
+        d.branch(*start, kind="time")
+        d.arrow(start, end, kind="time")
+    d.label(797, 288, "into every block", "送入每个残差块")
+
+
+@drawing("text-denoiser", 506, "A denoiser that reads", "会读文字的去噪模块")
+def text_denoiser(d: Drawing) -> None:
+    """A caption becomes tokens, the text encoder turns them into one vector per token. In the U-Net each place of the
+    picture makes a query; the token vectors give keys and values for cross-attention. Their mean, the gist, is added to
+    the time embedding. Inputs are x_t, t and the caption; the output is eps_hat."""
+    made = captioned()
+    example = made["example"]
+    caption = d.chip(100, 142, f'"{made["caption"]}"', kind="text", width=144)
+    d.label(100, 96, "caption", "文字描述")
+    row = d.box(228, 124, 8 * 26, 36, kind="text")
+    for place, token in enumerate(made["tokens"]):
+        d.text(241 + 26 * place, 147, f"{token}", "note")
+        if place:
+            d.shape("path", "line text", d=f"M{228 + 26 * place} 124v36")
+    d.label(332, 94, "tokens", "词元")
+    encoder = d.box(490, 110, 150, 64, "text encoder", "文本编码器", kind="network")
+    vectors = d.group(700, 104, 172, 76)
+    for place in range(sum(token != 0 for token in made["tokens"])):
+        d.box(714, 113.5 + 15 * place, 144, 9, kind="text")
+    d.label(786, 72, "token vectors", "词元向量")
+    d.arrow(caption.right, row.left, kind="text")
+    d.arrow(row.right, encoder.left, kind="text")
+    d.arrow(encoder.right, vectors.left, kind="text")
+    d.group(206, 262, 488, 204)
+    d.text(222, 453, "U-Net, one of its levels", anchor="start")
+    d.text(678, 453, "U-Net 的其中一级", "zh", "end")
+    x_t = d.picture(48, 358, 84, example.x_t, "`x_t`", "含噪的图片")
+    t = d.chip(90, 305, "`t`")
+    embedding = d.box(240, 276, 150, 58, "time embedding", "时间嵌入", kind="time")
+    residual = d.box(240, 370, 150, 60, "residual block", "残差块", kind="network")
+    cross = d.box(494, 370, 170, 60, "cross-attention", "交叉注意力", kind="network")
+    eps_hat = d.picture(768, 358, 84, example.eps_hat, "`eps_hat`", "预测的噪声")
+    d.arrow(t.right, embedding.left, kind="time")
+    d.arrow(embedding.bottom, residual.top, kind="time")
+    d.arrow(x_t.right, residual.left)
+    d.arrow(residual.right, cross.left)
+    d.label(440, 388, "queries")
+    d.text(440, 420, "查询", "zh")
+    d.arrow(cross.right, eps_hat.left)
+    d.arrow((750, 180), (750, 204), (315, 204), embedding.top, kind="text")
+    d.arrow((822, 180), (822, 234), (579, 234), cross.top, kind="text")
+    d.label(330, 225, "their mean, the gist", "它们的均值，即大意", anchor="start")
+    d.label(567, 300, "keys, values", "键、值", anchor="end")
+
+
+@drawing("training-with-text", 520, "Training with text", "带文字的训练")
+def training_with_text(d: Drawing) -> None:
+    """A training example is a pair: a picture x_0 and its caption. Noise is added to the picture as before. The caption
+    becomes the condition cond; one caption in ten is replaced by null_cond, the empty one. The noise predictor gets
+    x_t, t and the condition and returns eps_hat. The gradient of its squared error corrects U-Net and text encoder."""
+    made = captioned()
+    example = made["example"]
+    d.group(28, 196, 152, 300)
+    d.label(104, 220, "one pair", "一对数据")
+    x_0 = d.picture(62, 252, 84, example.x_0, "`x_0` picture", "图片")
+    caption = d.chip(104, 424, f'"{made["caption"]}"', kind="text", width=136)
+    d.label(104, 462, "caption", "文字描述")
+    eps = d.picture(204, 88, 84, example.eps)
+    d.label(192, 124, "`eps` noise", "噪声", anchor="end")
+    mix = d.box(222, 264, 120, 60, "`add_noise`", "加噪")
+    x_t = d.picture(382, 252, 84, example.x_t, "`x_t`", "含噪的图片")
+    t = d.chip(424, 202, "`t`")
+    predictor = d.box(512, 246, 168, 96, "noise predictor", "噪声预测器", "U-Net, text encoder", kind="network")
+    eps_hat = d.picture(736, 252, 84, example.eps_hat, "`eps_hat`", "预测的噪声")
+    loss = d.box(680, 88, 192, 84, "squared error", "平方误差", "`‖eps − eps_hat‖²`", kind="learn")
+    drop = d.box(222, 394, 166, 60, "`drop_condition`", "随机丢弃文字描述")
+    either = d.group(486, 376, 220, 96)
+    cond = d.chip(596, 402, f'`cond` "{made["caption"]}"', kind="text", width=196)
+    null_cond = d.chip(596, 446, '`null_cond` ""', kind="text", width=196)
+    for y, share, chinese in [(407, "9 in 10", "十分之九"), (451, "1 in 10", "十分之一")]:
+        d.text(724, y, share, anchor="start")
+        d.text(798, y, chinese, "zh", "start")
+    d.arrow(x_0.right, mix.left)
+    d.arrow((246, 172), (246, 264))
+    d.arrow(eps.right, loss.left)
+    d.arrow(t.left, (312, 202), (312, 264), kind="time")
+    d.arrow(t.right, (566, 202), (566, 246), kind="time")
+    d.arrow(mix.right, x_t.left)
+    d.arrow(x_t.right, predictor.left)
+    d.arrow(predictor.right, eps_hat.left)
+    d.arrow(eps_hat.top, (778, 172))
+    d.arrow((714, 172), (714, 218), (630, 218), (630, 246), kind="learn")
+    d.label(704, 190, "gradient", "梯度", anchor="end")
+    d.arrow(caption.right, drop.left, kind="text")
+    d.arrow((388, 414), (424, 414), (440, 402), cond.left, kind="text")
+    d.arrow((388, 434), (424, 434), (440, 446), null_cond.left, kind="text")
+    d.arrow(either.top, predictor.bottom, kind="text")
+
+
+@drawing("guidance", 650, "Classifier-free guidance", "无分类器引导")
+def guidance(d: Drawing) -> None:
+    """The same network is called twice for the same x_t and t: with the caption, cond, and without, null_cond. The two
+    predictions, drawn as vectors, differ by what the caption changes. Guidance goes on in that direction:
+    eps_hat = eps_uncond + guidance_scale (eps_cond - eps_uncond), drawn with a scale of 3. Below is the x_0_hat that
+    follows at each scale: at 0 a blur of many digits and colours, at 1 a blue three, at 2 and 3 a stronger one."""
+    made = captioned()
+    d.label(106, 94, "`cond`", "条件：文字描述")
+    cond = d.chip(106, 138, f'"{made["caption"]}"', kind="text", width=140)
+    with_caption = d.box(236, 116, 160, 76, "noise predictor", "噪声预测器", kind="network")
+    x_t = d.picture(64, 208, 84, made["heavy"], "`x_t` and `t`", "含噪的图片和时间步")
+    null_cond = d.chip(106, 388, '""', kind="text", width=140)
+    d.label(106, 424, "`null_cond`", "空条件")
+    without = d.box(236, 334, 160, 76, "noise predictor", "噪声预测器", kind="network")
+    d.arrow(cond.right, (236, 138), kind="text")
+    d.arrow(null_cond.right, (236, 388), kind="text")
+    d.arrow(x_t.right, (194, 250), (194, 170), (236, 170))
+    d.arrow((194, 250), (194, 356), (236, 356))
+    d.branch(194, 250)
+    d.label(316, 258, "one network, two calls", "同一个网络，调用两次")
+
+    plane = d.group(452, 92, 420, 344)
+    d.arrow(with_caption.right, (plane.x, 154))
+    d.arrow(without.right, (plane.x, 372))
+    origin, tips = (570, 406), [(590 + 76 * scale, 196 + 14 * scale) for scale in range(4)]
+    d.arrow(origin, tips[0])
+    d.arrow(origin, tips[1], kind="network")
+    d.arrow(tips[0], tips[1], kind="text")
+    d.arrow(tips[1], tips[2], kind="text", dashed=True)
+    d.arrow(tips[2], tips[3], kind="text", dashed=True)
+    d.arrow(origin, tips[3], kind="learn")
+    for scale, (x, y) in enumerate(tips):
+        d.text(x + 4, y - 12, f"{scale}")
+    d.label(704, 128, "`guidance_scale`", "引导强度")
+    d.label(562, 286, "`eps_uncond`", "不看文字描述", anchor="end")
+    d.label(652, 262, "`eps_cond`", "看文字描述", anchor="start")
+    d.label(724, 336, "`eps_hat`", "引导之后", anchor="start")
+    d.text(450, 478, "`eps_hat = eps_uncond + guidance_scale · (eps_cond − eps_uncond)`")
+    d.label(48, 542, "`x_0_hat` at each scale", "每种强度下预测的图片", anchor="start")
+    meanings = ["忽略文字描述", "按学到的", "加强", "再加强"]
+    for (scale, x_0_hat), meaning in zip(made["guided"].items(), meanings, strict=True):
+        d.picture(300 + 146 * scale, 504, 84, x_0_hat, f"scale {scale}", meaning)
+
+
+@drawing("course-map", 680, "The course on one page", "一页看懂整门课程")
+def course_map(d: Drawing) -> None:
+    """Notebooks 01, 02 and 03 make the three parts: the sampling loop, training pairs and the U-Net. With them notebook
+    04 trains a model that draws digits; 05 adds captions and guidance. To come, and dashed: 06 faster sampling, after
+    04; 07 a small CLIP, 08 a small Stable Diffusion and 09 small versions of Imagen and DALL-E 2, after 05. Notebook 09
+    also uses the CLIP of 07."""
+    grey, coloured, chain = grey_example(), captioned()["example"], reverse_chain()
+
+    def done(x: float, y: float, number: str, picture: Tensor, title: str, *words: str) -> Box:
+        box = d.box(x, y, 264, 112, kind="network")
+        d.text(x + 14, y + 27, f"`{number}` {title}", anchor="start")
+        d.picture(x + 16, y + 41, 56, picture)
+        for line, (part, style) in enumerate(zip(words, ("zh", "note", "zh"), strict=True)):
+            d.text(x + 86, y + 56 + 19 * line, part, style, "start")
+        return box
+
+    def to_come(x: float, number: str, title: str, *words: str) -> Box:
+        box = d.box(x, 492, 199, 100, dashed=True)
+        d.text(x + 14, 519, f"`{number}` {title}", anchor="start")
+        for line, (part, style) in enumerate(zip(words, ("zh", "note", "zh"), strict=True)):
+            d.text(x + 14, 541 + 19 * line, part, style, "start")
+        return box
+
+    towns = ("从高斯分布采样", "towns, digits, a cat", "城镇、数字和一只猫")
+    sampling = done(28, 86, "01", chain["x_T"], "Sampling from a Gaussian", *towns)
+    jump = ("前向过程", "noise in one jump", "一步加噪，噪声调度")
+    forward = done(318, 86, "02", grey.x_t, "The forward process", *jump)
+    hears = ("噪声预测器", "a U-Net that hears `t`", "知道时间步的 U-Net")
+    network = done(608, 86, "03", grey.eps_hat, "The noise predictor", *hears)
+    drawn = ("训练", "digits you trained", "亲手训练，画出数字")
+    training = done(318, 284, "04", chain["x_0"], "Training", *drawn)
+    asked = ("从文字到图片", "digits, emoji as asked", "要什么，画什么")
+    words = done(608, 284, "05", coloured.x_0, "Text to picture", *asked)
+    fast = to_come(28, "06", "Faster sampling", "更快、更自由的采样", "DDIM, DPM-Solver++", "步数更少，还能修图")
+    clip = to_come(243, "07", "A small CLIP", "小型 CLIP", "search by words", "用文字搜图片")
+    latent = to_come(458, "08", "Stable Diffusion", "微型 Stable Diffusion", "in miniature: latents", "在潜空间里扩散")
+    systems = to_come(673, "09", "Imagen, DALL·E 2", "微型 Imagen、DALL·E 2", "in miniature: cascade", "级联放大")
+    d.arrow(sampling.bottom, (160, 252), (390, 252), (390, 284))
+    d.label(172, 220, "sampling loop", "采样循环", anchor="start")
+    d.arrow(forward.bottom, training.top)
+    d.label(462, 220, "training pairs", "训练数据", anchor="start")
+    d.arrow(network.bottom, (740, 252), (510, 252), (510, 284))
+    d.label(752, 220, "network", "网络", anchor="start")
+    d.arrow(training.right, words.left)
+    d.arrow((390, 396), (390, 424), (127, 424), fast.top, dashed=True)
+    d.label(139, 450, "trained model", "训练好的模型", anchor="start")
+    d.arrow((740, 396), (740, 492), dashed=True)
+    d.arrow((740, 440), (342, 440), clip.top, dashed=True)
+    d.arrow((557, 440), latent.top, dashed=True)
+    d.branch(740, 440)
+    d.branch(557, 440)
+    d.label(354, 462, "captions", "文字描述", anchor="start")
+    d.label(569, 462, "guidance", "引导", anchor="start")
+    d.arrow(clip.bottom, (342, 618), (772, 618), systems.bottom, dashed=True)
+    d.label(557, 640, "CLIP vectors", "CLIP 向量")
+    d.box(28, 304, 40, 30, kind="network")
+    d.label(80, 315, "here", "已有", anchor="start")
+    d.box(28, 356, 40, 30, dashed=True)
+    d.label(80, 367, "to come", "有待写成", anchor="start")
+
+
+def main() -> None:
+    for name, draw in DRAWINGS.items():
+        text = draw().svg()
+        (FOLDER / f"{name}.svg").write_text(text, encoding="utf-8")
+        print(f"{name}.svg: {len(text.encode()) / 1000:.1f} kB")
+
+
+if __name__ == "__main__":
+    main()
