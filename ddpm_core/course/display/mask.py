@@ -7,7 +7,7 @@ import ipywidgets
 import torch
 from matplotlib.colors import to_rgb
 from torch import Tensor
-from torch.nn.functional import max_pool2d
+from torch.nn.functional import max_pool2d, pad
 
 from ddpm_core.course.display.pictures import show_pictures
 from ddpm_core.course.display.style import BLUE, GREY, ORANGE, show_widget
@@ -16,7 +16,7 @@ from ddpm_core.support.pixels import encode, to_pixels
 
 SQUARES = 8  # along the shorter side of the picture
 MOST_SQUARES = 16  # along the longer one; each square is a button
-WIDTH, HEIGHT = 480, 320  # pixels on the screen, at most
+LONGER_SIDE, SHORTER_SIDE = 480, 320  # pixels on the screen, at most
 LAYER = dict(grid_area="1 / 1 / 2 / 2", width="100%", height="100%", margin="0")  # all layers lie in one cell of a grid
 BRUSHES = {
     "square": "Click a square of the picture to mark or clear it.",
@@ -54,6 +54,10 @@ class MaskBox(ipywidgets.VBox):
             guards.mask(mask, H, W)
         guards.function_or_none("on_change", on_change, "on_change(mask)")
         self._picture, self._device, self._on_change = picture.detach().float().cpu(), picture.device, on_change
+        scale = min(LONGER_SIDE / max(H, W), SHORTER_SIDE / min(H, W))
+        self._scale = (
+            int(scale) if scale > 1 else scale
+        )  # pixels on the screen for one of the picture; whole ones are sharp
         self._edges = _edges(H, W), _edges(W, H)  # of the squares, in rows and columns of the picture
         self._mask = self._middle() if mask is None else mask.cpu().clone()
         self._corner: tuple[int, int] | None = None  # the square clicked first, where a brush needs two
@@ -87,9 +91,8 @@ class MaskBox(ipywidgets.VBox):
         tracks = [" ".join(f"{size}fr" for size in edges.diff().tolist()) for edges in self._edges]
         tracks = dict(grid_template_rows=tracks[0], grid_template_columns=tracks[1])
         squares = ipywidgets.GridBox(buttons, layout=LAYER | tracks)
-        H, W = self._mask.shape
-        scale = min(HEIGHT / min(H, W), WIDTH / max(H, W))
-        size = dict(width=f"{W * scale:.0f}px", height=f"{H * scale:.0f}px", margin="2px 1em 2px 2px")
+        height, width = (f"{side * self._scale:.0f}px" for side in self._mask.shape)
+        size = dict(width=width, height=height, margin="2px 1em 2px 2px")
         one_cell = dict(grid_template_rows="100%", grid_template_columns="100%")
         return ipywidgets.GridBox([self._image, squares], layout=size | one_cell)
 
@@ -107,9 +110,11 @@ class MaskBox(ipywidgets.VBox):
         region = self._between(first, here)
         if self._brush.value == "ellipse":
             region = _ellipse_in(region)
-        # The first click decides: on a marked square it begins to clear, elsewhere to mark.
-        clears = self._mask[self._between(first, first)].all()
-        self._set(self._mask & ~region if clears else self._mask | region)
+        self._set(self._mask & ~region if self._is_marked(first) else self._mask | region)
+
+    def _is_marked(self, square: tuple[int, int]) -> bool:
+        """Whether all of a square is; then a brush that begins there clears, and else it marks."""
+        return bool(self._mask[self._between(square, square)].all())
 
     def _between(self, one: tuple[int, int], other: tuple[int, int]) -> Tensor:
         """The rectangle whose opposite corners are two squares, each (row, column): bool (H, W)."""
@@ -133,16 +138,17 @@ class MaskBox(ipywidgets.VBox):
                 self._note.value = str(error)
 
     def _show(self) -> None:
-        waiting = self._corner is not None
-        self._hint.value = "Now the opposite corner." if waiting else BRUSHES[self._brush.value]
+        self._hint.value, corner = BRUSHES[self._brush.value], None
+        if self._corner:
+            action = "clear" if self._is_marked(self._corner) else "mark"
+            self._hint.value = f"Now the opposite corner of what to {action}."
+            corner = self._between(self._corner, self._corner)
         self._note.value = f"{self._mask.float().mean():.0%} of the picture will be redrawn."
-        corner = self._between(self._corner, self._corner) if waiting else None
         self._image.value = encode(to_pixels(self.shaded(self._mask, corner)[None])[0])
 
     def shaded(self, mask: Tensor, corner: Tensor | None = None) -> Tensor:
         """The picture, enlarged, with its squares, stripes over the mask, and a frame around a corner: (3, H', W')."""
-        H, W = mask.shape
-        scale = max(1, min(HEIGHT // min(H, W), WIDTH // max(H, W)))
+        scale = max(1, int(self._scale))
         picture = _enlarged(self._picture, scale).expand(3, -1, -1)
         mask = _enlarged(mask.cpu(), scale)
         lines = torch.zeros_like(mask)
@@ -175,7 +181,7 @@ def _enlarged(pixels: Tensor, scale: int) -> Tensor:
 
 def _frame(region: Tensor, width: int = 3) -> Tensor:
     """The pixels of a region, bool (H, W), that are near one outside of it."""
-    outside = torch.nn.functional.pad((~region).float()[None], (width,) * 4, value=1)
+    outside = pad((~region).float()[None], (width,) * 4, value=1)
     return region & (max_pool2d(outside, 2 * width + 1, stride=1)[0] > 0)
 
 

@@ -42,9 +42,9 @@ def pictures(pictures: object, name: str = "pictures", bytes_too: bool = False, 
 def one_picture(picture: object, name: str = "picture") -> None:
     """A float tensor (C, H, W) with values in [-1, 1], C = 1 or 3, as a screen shows it."""
     if not isinstance(picture, Tensor) or picture.ndim != 3 or len(picture) not in (1, 3) or picture.numel() == 0:
-        batch = isinstance(picture, Tensor) and picture.ndim == 4
-        hint = " Of a batch of pictures, pictures[0] is one." if batch else ""
-        raise ValueError(f"{name} must be one picture, (1, H, W) or (3, H, W); got {describe(picture)}.{hint}")
+        likely = {2: f": {name}[None] adds the channel", 4: f": {name}[0] is the first of a batch"}
+        hint = likely.get(picture.ndim, "") if isinstance(picture, Tensor) else ""
+        raise ValueError(f"{name} must be one picture, (1, H, W) or (3, H, W); got {describe(picture)}{hint}")
     pictures(picture[None], name)
 
 
