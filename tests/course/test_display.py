@@ -86,6 +86,17 @@ def test_each_picture_stands_at_its_place_in_the_figure(monkeypatch):
     plt.close(drawn[0])
 
 
+def test_lines_of_a_picture_larger_than_its_place_are_mixed_and_not_left_out(monkeypatch):
+    drawn = []
+    monkeypatch.setattr("ddpm_core.course.display.pictures.show_figure", lambda figure, alt: drawn.append(figure))
+    black_and_white = torch.tensor([-1.0, 1.0]).repeat(150).expand(1, 1, 300, 300)
+    display.show_pictures(black_and_white, size=1.0)
+    place = drawn[0].axes[0].get_window_extent()
+    pixels = display.figure_to_pixels(drawn[0])
+    row, column = len(pixels) // 2, int(place.x0 + place.width / 2)
+    assert place.width < 150 and (abs(pixels[row, column - 20 : column + 20] - 127.5) < 60).all()
+
+
 def test_a_figure_becomes_its_pixels():
     figure = plt.figure(figsize=(2, 1), dpi=50, facecolor="red")
     pixels = display.figure_to_pixels(figure)
