@@ -154,8 +154,10 @@ class MaskBox(ipywidgets.VBox):
         lines = torch.zeros_like(mask)
         lines[self._edges[0][1:-1] * scale], lines[:, self._edges[1][1:-1] * scale] = True, True
         picture = _painted(picture, GREY, 0.5 * lines)
-        diagonals = sum(torch.meshgrid(*map(torch.arange, mask.shape), indexing="ij"))
-        picture = _painted(picture, ORANGE, torch.where(diagonals // 6 % 2 == 0, 0.75, 0.3) * mask)
+        # A dark stripe beside each orange one: together they can be seen on every colour.
+        is_dark = sum(torch.meshgrid(*map(torch.arange, mask.shape), indexing="ij")) // 6 % 2 == 0
+        picture = _painted(picture, "black", 0.5 * (mask & is_dark))
+        picture = _painted(picture, ORANGE, 0.65 * (mask & ~is_dark))
         picture = _painted(picture, ORANGE, _frame(mask).float())
         return picture if corner is None else _painted(picture, BLUE, _frame(_enlarged(corner, scale)).float())
 
