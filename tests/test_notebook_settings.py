@@ -21,7 +21,7 @@ CHANGES = {
     "03_the_noise_predictor": "num_iterations, batch_size = 30, 16",
     "04_training": (
         "num_timesteps, channels, batch_size, learning_rate = 100, (8, 16), 64, 1e-3\n"
-        "num_iterations, clinic_iterations = 40, 10"
+        "num_iterations, first_iterations, clinic_iterations = 40, 10, 10"
     ),
     "05_text_conditioning": (
         "channels, num_iterations, learning_rate = (8, 16), 20, 1e-3\n"

@@ -22,7 +22,8 @@ SECONDS_TO_START = 60
 
 class LabServer:
     def __init__(self, folder: Path):
-        shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".*"))
+        self.notebooks = folder / "notebooks"  # a copy: tests may put more of their own there
+        shutil.copytree(ROOT / "notebooks", self.notebooks, ignore=shutil.ignore_patterns(".*"))
         private = {f"JUPYTER_{kind}_DIR": str(folder / kind) for kind in ("CONFIG", "DATA", "RUNTIME")}
         for name, values in SETTINGS.items():
             file = folder / "CONFIG/lab/user-settings/@jupyterlab" / f"{name}.jupyterlab-settings"

@@ -122,6 +122,14 @@ class NotebookPage:
         self._finish()
         self._note_time("run")
 
+    def run_cell(self, cell: Cell) -> None:
+        """Runs one cell, once more, to its end."""
+        self.start_cell(cell)
+        self._finish()
+
+    def start_cell(self, cell: Cell) -> None:
+        self._start("notebook:run-cell", cell.number)
+
     def _start(self, command: str, number: int = 0) -> None:
         self.page.evaluate("([command, number]) => course.run(command, number)", [command, number])
 

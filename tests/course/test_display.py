@@ -86,6 +86,17 @@ def test_each_picture_stands_at_its_place_in_the_figure(monkeypatch):
     plt.close(drawn[0])
 
 
+def test_lines_of_a_picture_larger_than_its_place_are_mixed_and_not_left_out(monkeypatch):
+    drawn = []
+    monkeypatch.setattr("ddpm_core.course.display.pictures.show_figure", lambda figure, alt: drawn.append(figure))
+    black_and_white = torch.tensor([-1.0, 1.0]).repeat(150).expand(1, 1, 300, 300)
+    display.show_pictures(black_and_white, size=1.0)
+    place = drawn[0].axes[0].get_window_extent()
+    pixels = display.figure_to_pixels(drawn[0])
+    row, column = len(pixels) // 2, int(place.x0 + place.width / 2)
+    assert place.width < 150 and (abs(pixels[row, column - 20 : column + 20] - 127.5) < 60).all()
+
+
 def test_a_figure_becomes_its_pixels():
     figure = plt.figure(figsize=(2, 1), dpi=50, facecolor="red")
     pixels = display.figure_to_pixels(figure)
@@ -282,6 +293,218 @@ def test_what_a_prompt_lacks_is_said_in_the_box_and_the_picture_stays(box):
     assert note.value == "no training caption had zebra"
     text.value = "a blue three"
     assert note.value == ""
+
+
+# The box to draw a mask in
+
+
+class Hands:
+    """What a learner does with a mask box, whose changes are noted."""
+
+    def __init__(self, picture: torch.Tensor, mask: torch.Tensor | None = None):
+        self.changes: list[torch.Tensor] = []
+        self.outputs, self.box = shown(display.mask_box, picture, mask, self.changes.append)
+        (self.canvas, panel) = self.box.children[0].children
+        self.image, self.squares = self.canvas.children
+        self.brush, self.hint, actions, self.note = panel.children
+        self.actions = {button.description: button for button in actions.children}
+
+    def click(self, *squares: tuple[int, int]) -> None:
+        for row, column in squares:
+            [button] = [each for each in self.squares.children if each.tooltip == f"row {row}, column {column}"]
+            button.click()
+
+    def draw(self, brush: str, *squares: tuple[int, int]) -> None:
+        self.brush.value = brush
+        self.click(*squares)
+
+    def press(self, action: str) -> None:
+        self.actions[action].click()
+
+
+def rows_and_columns(mask: torch.Tensor) -> tuple[list[int], list[int]]:
+    """Those with a pixel that should be redrawn."""
+    return mask.any(1).nonzero().flatten().tolist(), mask.any(0).nonzero().flatten().tolist()
+
+
+def test_a_mask_box_stands_beside_its_static_twin_and_its_mask_can_be_used_at_once():
+    hands = Hands(torch.zeros(3, 32, 32))
+    assert len(alts(hands.outputs)) == 1 and all(alts(hands.outputs))
+    assert [WIDGET in output.data for output in hands.outputs] == [False, False, True]
+    assert "picture to click on" in way_back(hands.outputs)
+    mask = hands.box.mask
+    assert mask.dtype == torch.bool and mask.shape == (32, 32)
+    assert rows_and_columns(mask) == (list(range(8, 24)), list(range(8, 24))) and mask.sum() == 16**2
+    assert hands.changes == [] and hands.note.value.startswith("25%")
+
+
+def test_a_click_marks_a_square_and_the_next_one_clears_it():
+    hands = Hands(torch.zeros(1, 32, 32), torch.zeros(32, 32, dtype=torch.bool))
+    for square in ((1, 1), (8, 3), (1, 1)):
+        hands.click(square)
+    assert [rows_and_columns(mask) for mask in hands.changes] == [
+        ([0, 1, 2, 3], [0, 1, 2, 3]),
+        ([0, 1, 2, 3, 28, 29, 30, 31], [0, 1, 2, 3, 8, 9, 10, 11]),
+        ([28, 29, 30, 31], [8, 9, 10, 11]),
+    ]
+    assert hands.changes[-1].equal(hands.box.mask)
+
+
+@pytest.mark.parametrize("corners", [[(2, 3), (4, 7)], [(4, 7), (2, 3)], [(2, 7), (4, 3)], [(4, 3), (2, 7)]], ids=str)
+def test_two_corners_make_a_rectangle_whichever_comes_first(corners):
+    hands = Hands(torch.zeros(1, 32, 32))
+    hands.press("nothing")
+    hands.draw("rectangle", corners[0])
+    assert not hands.box.mask.any() and "mark" in hands.hint.value
+    hands.click(corners[1])
+    assert rows_and_columns(hands.box.mask) == (list(range(4, 16)), list(range(8, 28)))
+    assert hands.box.mask.sum() == 12 * 20 and len(hands.changes) == 2
+
+
+def test_what_begins_on_a_marked_square_clears():
+    hands = Hands(torch.zeros(1, 32, 32), torch.ones(32, 32, dtype=torch.bool))
+    hands.draw("rectangle", (1, 1))
+    assert "clear" in hands.hint.value
+    hands.click((8, 4))
+    assert not hands.box.mask[:, :16].any() and hands.box.mask[:, 16:].all()
+    hands.click((8, 8), (8, 1))  # over marked and cleared ones
+    assert not hands.box.mask[28:].any() and hands.box.mask[:28, 16:].all()
+
+
+def test_an_ellipse_is_round_touches_its_four_sides_and_leaves_the_corners():
+    hands = Hands(torch.zeros(1, 64, 32))
+    hands.press("nothing")
+    hands.draw("ellipse", (1, 1), (16, 8))
+    mask = hands.box.mask
+    assert rows_and_columns(mask) == (list(range(64)), list(range(32)))
+    assert mask.equal(mask.flip(0)) and mask.equal(mask.flip(1)) and not mask[0, 0]
+    assert mask.sum().item() == pytest.approx(np.pi * 32 * 16, rel=0.01)
+    hands.draw("square", (1, 1))  # in part inside of the ellipse: a click fills it, and only another one clears it
+    assert hands.box.mask[:4, :4].all()
+    hands.click((1, 1))
+    assert not hands.box.mask[:4, :4].any()
+
+
+def test_everything_nothing_and_the_inverse():
+    hands = Hands(torch.zeros(1, 32, 32))
+    first = hands.box.mask
+    for action, mask in (
+        ("inverse", ~first),
+        ("everything", torch.ones_like(first)),
+        ("inverse", torch.zeros_like(first)),
+        ("nothing", None),  # is so already: no change, and nobody is told of one
+    ):
+        told = len(hands.changes)
+        hands.press(action)
+        assert len(hands.changes) == told + (mask is not None)
+        assert mask is None or (hands.changes[-1].equal(mask) and hands.box.mask.equal(mask))
+
+
+def test_another_brush_or_action_forgets_the_first_corner():
+    for forget in (lambda hands: hands.draw("ellipse"), lambda hands: hands.press("nothing")):
+        hands = Hands(torch.zeros(1, 32, 32), torch.zeros(32, 32, dtype=torch.bool))
+        hands.draw("rectangle", (1, 1))
+        forget(hands)
+        hands.draw("rectangle", (8, 8))
+        assert not hands.box.mask.any()
+        hands.click((8, 8))
+        assert hands.box.mask.sum() == 16
+
+
+def test_the_picture_shows_through_the_mask_and_is_as_it_was_elsewhere():
+    picture = torch.full((1, 64, 64), -1.0)
+    picture[:, 32:] = 1.0
+    hands = Hands(picture, torch.zeros(64, 64, dtype=torch.bool))
+    inside = (slice(90, 110), slice(90, 110))  # of a square of 40 pixels on the screen, (3, 3), off its lines
+    before = np.asarray(opened(hands.image.value))
+    assert before.shape == (320, 320, 3) and (before[inside] == 0).all()
+    hands.click((3, 3))
+    after = np.asarray(opened(hands.image.value))
+    assert 0.3 < (after[inside] != before[inside]).any(-1).mean() < 0.7  # stripes
+    assert (after[:80] == before[:80]).all() and (after[120:] == before[120:]).all()
+    hands.draw("rectangle", (8, 8))
+    framed = np.asarray(opened(hands.image.value)) != after
+    assert framed[280:, 280:].any() and not framed[:280].any() and not framed[:, :280].any()
+    hands.click((8, 7))
+    dark, bright = after[inside], np.asarray(opened(hands.image.value))[290:310, 290:310]
+    assert bright.mean() > dark.mean() + 50
+
+
+@pytest.mark.parametrize(
+    "size, squares",
+    [
+        ((8, 8), (8, 8)),
+        ((28, 28), (7, 7)),
+        ((28, 56), (7, 14)),
+        ((33, 50), (8, 12)),
+        ((1, 1), (1, 1)),
+        ((2, 300), (2, 16)),
+        ((70, 50), (12, 8)),
+    ],
+    ids=str,
+)
+def test_squares_cover_every_size_once(size, squares):
+    hands = Hands(torch.zeros(1, *size), torch.zeros(size, dtype=torch.bool))
+    rows, columns = squares
+    assert len(hands.squares.children) == rows * columns
+    layout = hands.squares.layout  # sizes of the squares on the screen are in proportion to those in the picture
+    for track, side, count in zip(
+        (layout.grid_template_rows, layout.grid_template_columns), size, squares, strict=True
+    ):
+        sizes = [int(each.removesuffix("fr")) for each in track.split()]
+        assert len(sizes) == count and sum(sizes) == side and max(sizes) - min(sizes) <= 1
+    width, height = (int(side.removesuffix("px")) for side in (hands.canvas.layout.width, hands.canvas.layout.height))
+    assert max(width, height) <= 480 and width / height == pytest.approx(size[1] / size[0], rel=0.01)
+    for row in range(1, rows + 1):
+        for column in range(1, columns + 1):
+            before = hands.box.mask
+            hands.click((row, column))
+            assert (hands.box.mask & before).equal(before) and hands.box.mask.sum() > before.sum()
+    assert hands.box.mask.all()
+
+
+def test_a_large_picture_is_made_small_enough_for_a_screen():
+    hands = Hands(torch.zeros(1, 700, 1000))
+    assert (hands.canvas.layout.width, hands.canvas.layout.height) == ("457px", "320px")
+    assert hands.box.mask.shape == (700, 1000)
+
+
+def test_a_mask_once_taken_and_the_one_given_are_not_changed_by_later_clicks():
+    given = torch.zeros(32, 32, dtype=torch.bool)
+    hands = Hands(torch.zeros(1, 32, 32), given)
+    hands.click((1, 1))
+    taken = hands.box.mask
+    hands.press("everything")
+    hands.box.mask[:] = False
+    hands.changes[-1][:] = False
+    assert not given.any() and taken.sum() == 16 and hands.box.mask.all()
+
+
+def test_what_on_change_refuses_is_said_in_the_box():
+    def refuse(mask):
+        raise ValueError("nothing is left of the picture")
+
+    _, box = shown(display.mask_box, torch.zeros(1, 8, 8), on_change=refuse)
+    panel = box.children[0].children[1].children
+    panel[2].children[0].click()
+    assert panel[3].value == "nothing is left of the picture" and box.mask.all()
+    panel[2].children[1].click()
+    assert not box.mask.any()
+
+
+@pytest.mark.parametrize(
+    "arguments, error, name",
+    [
+        ((torch.zeros(4, 1, 8, 8),), ValueError, "picture"),
+        ((torch.full((1, 8, 8), 2.0),), ValueError, "picture"),
+        ((torch.zeros(1, 8, 8), torch.ones(8, 7) > 0), ValueError, "mask"),
+        ((torch.zeros(1, 8, 8), None, "draw"), TypeError, "on_change"),
+    ],
+)
+def test_a_mask_box_refuses_what_it_cannot_use_before_it_shows_anything(arguments, error, name):
+    with capture_output() as captured, pytest.raises(error, match=f"^{name} must"):
+        display.mask_box(*arguments)
+    assert captured.outputs == []
 
 
 # Watching a run

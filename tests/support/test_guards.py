@@ -58,9 +58,11 @@ def test_a_number_keeps_within_its_limits(value, limits, words):
     guards.number("rate", np.float32(0.5), **limits)
 
 
-def test_an_instance_a_list_and_a_string_are_asked_for_by_name():
+def test_an_instance_a_function_a_list_and_a_string_are_asked_for_by_name():
     with refused(TypeError, "schedule must be a Generator, such as torch.Generator(); got 3 (int)"):
         guards.instance("schedule", 3, torch.Generator, "torch.Generator()")
+    with refused(TypeError, "on_change must be a function, called as on_change(mask), or None; got 3 (int)"):
+        guards.function_or_none("on_change", 3, "on_change(mask)")
     with refused(TypeError, "captions must be a list of captions, such as ['a cat']; got a single string"):
         guards.several("captions", "a cat", "captions")
     with refused(TypeError, "a prompt must be a string; got 7 (int)"):
@@ -122,6 +124,33 @@ def test_two_tensors_of_floats_have_one_shape(a, b, error, words):
 def test_pictures_are_a_batch_of_floats_between_minus_1_and_1(pictures, error, words):
     with refused(error, "pictures", *words):
         guards.pictures(pictures)
+
+
+@pytest.mark.parametrize(
+    "picture, error, words",
+    [
+        (PICTURES, ValueError, ["(1, H, W) or (3, H, W); got", "(4, 1, 8, 8)", "picture[0]"]),
+        (PICTURES[0, 0], ValueError, ["(1, H, W) or (3, H, W); got", "(8, 8)", "picture[None]"]),
+        (PICTURES[:, 0], ValueError, ["(1, H, W) or (3, H, W); got", "(4, 8, 8)"]),
+        (PICTURES[0, :, :0], ValueError, ["(1, H, W) or (3, H, W); got", "(1, 0, 8)"]),
+        (PICTURES[0].numpy(), ValueError, ["(1, H, W) or (3, H, W); got", "ndarray"]),
+        (PICTURES[0].byte(), TypeError, ["floats in [-1, 1]; got uint8", "/ 127.5 - 1"]),
+        (PICTURES[0] * math.nan, ValueError, ["these go from nan to nan"]),
+        (PICTURES[0] - 2, ValueError, ["must lie in [-1, 1]; these go from -2 to -2"]),
+    ],
+)
+def test_one_picture_has_the_channels_of_a_screen(picture, error, words):
+    with refused(error, "picture must", *words):
+        guards.one_picture(picture)
+    guards.one_picture(PICTURES[0])
+    guards.one_picture(PICTURES[:3, 0])
+
+
+@pytest.mark.parametrize("mask", [torch.ones(8, 6), torch.ones(6, 8) > 0, torch.ones(1, 8, 6) > 0, [[True]], None])
+def test_a_mask_is_bool_and_as_large_as_the_picture(mask):
+    with refused(ValueError, "mask must be bool, (8, 6)", "got", guards.describe(mask)):
+        guards.mask(mask, 8, 6)
+    guards.mask(torch.ones(8, 6) > 0, 8, 6)
 
 
 def test_bytes_are_pictures_where_they_are_allowed():

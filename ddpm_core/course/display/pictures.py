@@ -38,7 +38,7 @@ def show_pictures(
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, picture in zip(axes.flat, pixels, strict=False):
-        axis.imshow(picture, interpolation="nearest")
+        axis.imshow(picture, interpolation="nearest" if pixels.shape[2] < 100 else "antialiased")
     label_columns(axes.flat, titles)
     label_rows(axes[:, 0], row_titles)
     figure.suptitle(title, fontsize=11, fontweight="bold")

@@ -47,7 +47,7 @@ _SYMPTOMS = {
     3: "sharp, but all the same.",
     4: "digits on grey; nothing is black.",
     5: "digits, hardly worse than the healthy ones.",
-    6: "a faint veil over the black of some digits, and many that cannot be read.",
+    6: "much like the healthy short run: only a longer look inside tells them apart.",
 }
 
 

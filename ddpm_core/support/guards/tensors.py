@@ -39,6 +39,20 @@ def pictures(pictures: object, name: str = "pictures", bytes_too: bool = False, 
         raise ValueError(f"{name} must lie in [-1, 1]; these go from {low:.4g} to {high:.4g}.{hint}")
 
 
+def one_picture(picture: object, name: str = "picture") -> None:
+    """A float tensor (C, H, W) with values in [-1, 1], C = 1 or 3, as a screen shows it."""
+    if not isinstance(picture, Tensor) or picture.ndim != 3 or len(picture) not in (1, 3) or picture.numel() == 0:
+        likely = {2: f": {name}[None] adds the channel", 4: f": {name}[0] is the first of a batch"}
+        hint = likely.get(picture.ndim, "") if isinstance(picture, Tensor) else ""
+        raise ValueError(f"{name} must be one picture, (1, H, W) or (3, H, W); got {describe(picture)}{hint}")
+    pictures(picture[None], name)
+
+
+def mask(mask: object, height: int, width: int) -> None:
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != (height, width):
+        raise ValueError(f"mask must be bool, ({height}, {width}), as the picture is; got {describe(mask)}")
+
+
 def betas(betas: object) -> None:
     if not isinstance(betas, Tensor) or betas.ndim != 1 or len(betas) == 0 or not betas.is_floating_point():
         raise ValueError(f"betas must be a 1-D tensor of floats, such as linear_betas(1000); got {describe(betas)}")

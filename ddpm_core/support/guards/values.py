@@ -60,6 +60,12 @@ def instance(name: str, value: object, wanted: type, example: str = "") -> None:
         raise TypeError(f"{name} must be {article} {wanted.__name__}{example}; got {describe(value)}")
 
 
+def function_or_none(name: str, value: object, call: str) -> None:
+    """call: how it will be called, such as draw(prompt)."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be a function, called as {call}, or None; got {describe(value)}")
+
+
 def several(name: str, values: object, what: str) -> None:
     if isinstance(values, str):
         raise TypeError(f"{name} must be a list of {what}, such as [{values!r}]; got a single string")
