@@ -1,4 +1,4 @@
-"""The command line: python -m ddpm_core train | sample | doctor. The same functions as in the notebooks."""
+"""The command line: python -m ddpm_core train | sample | export | doctor. The same functions as in the notebooks."""
 
 import os
 from itertools import chain
@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
-from ddpm_core.checkpoint import shipped_checkpoint
+from ddpm_core.checkpoint import SHIPPED, shipped_checkpoint
 from ddpm_core.course.profile import choose_profile
 from ddpm_core.data import DATA_SETS, DataUnavailable
 from ddpm_core.sampling import SAMPLERS
+from ddpm_core.scale import export_diffusers
 from ddpm_core.scale.draw import PICTURES, draw
 from ddpm_core.scale.ranks import RankLost
 from ddpm_core.scale.recipes import PRESETS
@@ -159,6 +160,19 @@ def sample(context, arguments, model, out, **options) -> None:
     last_seed = options["seed"] + len(pictures) - 1
     with_seeds = f", with the seeds {options['seed']} to {last_seed}" if len(pictures) > 1 else ""
     click.echo(f"{len(pictures)} pictures in {out}{with_seeds}")
+
+
+@main.command()
+@click.argument("checkpoint")
+@click.argument("folder", type=click.Path(path_type=Path))
+def export(checkpoint, folder) -> None:
+    """Write a FOLDER that diffusers loads, out of a CHECKPOINT: a file, or a model of the course by name.
+
+    \b
+    python -m ddpm_core export emoji emoji-for-diffusers
+    """
+    export_diffusers(shipped_checkpoint(checkpoint) if checkpoint in SHIPPED else checkpoint, folder)
+    click.echo(f"How to draw with it stands in {folder / 'README.md'}")
 
 
 @main.command()
