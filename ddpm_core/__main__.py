@@ -1,16 +1,16 @@
-"""The command line: python -m ddpm_core train | sample | doctor. The same functions as in the notebooks."""
+"""The command line: python -m ddpm_core train | sample | export | doctor. The same functions as in the notebooks."""
 
 import os
-import re
 from itertools import chain
 from pathlib import Path
 
 import click
 
-from ddpm_core.checkpoint import shipped_checkpoint
+from ddpm_core.checkpoint import SHIPPED, shipped_checkpoint
 from ddpm_core.course.profile import choose_profile
 from ddpm_core.data import DATA_SETS, DataUnavailable
 from ddpm_core.sampling import SAMPLERS
+from ddpm_core.scale import export_diffusers
 from ddpm_core.scale.draw import PICTURES, draw
 from ddpm_core.scale.ranks import RankLost
 from ddpm_core.scale.recipes import PRESETS
@@ -19,6 +19,7 @@ from ddpm_core.scale.settings import DEFAULTS
 from ddpm_core.scale.speed import PRECISIONS
 from ddpm_core.support.files import make_folder
 from ddpm_core.support.memory import OutOfMemory, is_lack_of_memory
+from ddpm_core.support.options import as_typed
 from ddpm_core.support.pixels import write_pictures
 from ddpm_core.support.tensor_file import CheckpointError
 from ddpm_core.text_to_image import NUM_STEPS
@@ -39,16 +40,6 @@ COMPILE_HELP = "torch.compile, which takes a minute first: join small operations
 SNR_HELP = "Timesteps with a signal-to-noise ratio above it weigh less."
 SAMPLE_SEED_HELP = "Of the first picture; the second one has the next number, and so on."
 STEPS_HELP = f"Steps of sampling.  [default: the schedule's length; with prompts {NUM_STEPS}]"
-
-
-def as_typed(sentence: str, command: click.Command) -> str:
-    """The sentence with the options of a command as a user types them, where it has the names of arguments."""
-    for option in command.params:
-        # A name of one word may be a word of the language: it is an argument where the sentence begins with it.
-        name = rf"(?<![\w./-])(--)?{option.name}(?![\w/])" if "_" in option.name else rf"^{option.name}(?= must )"
-        if isinstance(option, click.Option):
-            sentence = re.sub(name, option.opts[0], sentence)
-    return sentence
 
 
 class OneSentence(click.Group):
@@ -169,6 +160,19 @@ def sample(context, arguments, model, out, **options) -> None:
     last_seed = options["seed"] + len(pictures) - 1
     with_seeds = f", with the seeds {options['seed']} to {last_seed}" if len(pictures) > 1 else ""
     click.echo(f"{len(pictures)} pictures in {out}{with_seeds}")
+
+
+@main.command()
+@click.argument("checkpoint")
+@click.argument("folder", type=click.Path(path_type=Path))
+def export(checkpoint, folder) -> None:
+    """Write a FOLDER that diffusers loads, out of a CHECKPOINT: a file, or a model of the course by name.
+
+    \b
+    python -m ddpm_core export emoji emoji-for-diffusers
+    """
+    export_diffusers(shipped_checkpoint(checkpoint) if checkpoint in SHIPPED else checkpoint, folder)
+    click.echo(f"How to draw with it stands in {folder / 'README.md'}")
 
 
 @main.command()

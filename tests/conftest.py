@@ -1,7 +1,9 @@
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from diffusers.utils import dynamic_modules_utils
 from torch import Tensor
 
 from ddpm_core import DigitReader, NoiseSchedule, linear_betas, load_digits
@@ -37,6 +39,16 @@ def in_float64() -> Callable:
         return scheduler
 
     return promoted
+
+
+@pytest.fixture
+def own_modules(tmp_path, monkeypatch) -> Iterator[None]:
+    """diffusers copies code that it loads to a folder of the test, and not to the user's."""
+    monkeypatch.setattr(dynamic_modules_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield
+    for name in [name for name in sys.modules if name.startswith("diffusers_modules")]:
+        del sys.modules[name]
 
 
 @pytest.fixture

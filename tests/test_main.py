@@ -18,6 +18,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from ddpm_core import (
     EmojiDataset,
@@ -28,6 +29,7 @@ from ddpm_core import (
     load_checkpoint,
     load_digit_scenes,
     save_checkpoint,
+    shipped_checkpoint,
     training,
     write_shards,
 )
@@ -750,6 +752,33 @@ def test_a_real_process_ends_with_one_sentence_and_an_error_code():
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1 and result.stdout == ""
     assert result.stderr == "Error: there is no checkpoint at none.safetensors\n"
+
+
+# export
+
+
+@pytest.mark.parametrize("name", ["digit-scenes", "tiny.safetensors"])
+def test_a_checkpoint_is_exported_by_its_path_or_by_its_name(name, checkpoint):
+    assert "made/README.md" in succeed("export", name, "made")
+    weights = load_file("made/unet/diffusion_pytorch_model.safetensors")
+    loaded = load_checkpoint(shipped_checkpoint(name) if name == "digit-scenes" else checkpoint)
+    assert {name.removeprefix("network.") for name in weights} == set(loaded.model.state_dict())
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["missing.safetensors", "made"], "missing.safetensors"),
+        (["tiny.safetensors", "full"], "full must be empty"),
+        (["tiny.safetensors", "tiny.safetensors"], "no folder tiny.safetensors"),
+        (["tiny.safetensors"], "FOLDER"),
+    ],
+)
+def test_what_cannot_be_exported_is_named(arguments, words, checkpoint):
+    Path("full").mkdir()
+    Path("full/notes.txt").touch()
+    assert words in fail("export", *arguments)
+    assert not Path("made").exists() and [path.name for path in Path("full").iterdir()] == ["notes.txt"]
 
 
 # doctor

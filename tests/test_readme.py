@@ -11,9 +11,10 @@ from pathlib import Path
 import nbformat
 import pytest
 import torch
-from diffusers import DDPMPipeline
+from click.testing import CliRunner
 
 from ddpm_core import NoiseSchedule, TrainingState, UNet, cosine_betas, sample, save_checkpoint
+from ddpm_core.__main__ import main
 
 ROOT = Path(__file__).parent.parent
 ENGLISH, CHINESE = "README.md", "README.zh-CN.md"
@@ -138,8 +139,20 @@ def test_a_scheduler_of_diffusers_steps_a_model_of_ours_to_the_same_pictures(nam
     *_, x_0 = sample(state.ema_model, schedule, torch.randn(16, 1, 8, 8), num_steps=50)
     assert x_0.std() > 0.1
     torch.testing.assert_close(names["x_t"], x_0, rtol=0, atol=1e-3)
-    with pytest.raises(AttributeError, match="sample_size"):
-        DDPMPipeline(unet=state.ema_model, scheduler=names["scheduler"])()
+
+
+@pytest.mark.parametrize("name", [ENGLISH, CHINESE])
+def test_an_exported_model_draws_as_the_readme_says(name, tmp_path, monkeypatch, own_modules):
+    [command] = re.findall(r"python -m ddpm_core (export .*)", read(name))
+    [code] = [code for code in re.findall(r"```python\n(.*?)```", read(name), re.DOTALL) if "DiffusionPipeline" in code]
+    monkeypatch.chdir(tmp_path)
+    Path("build").mkdir()
+    state, notes = TrainingState(UNet(1, (8,))), dict(picture_size=[1, 8, 8])
+    save_checkpoint("build/my_digits.safetensors", state, NoiseSchedule(cosine_betas(200)), notes)
+    assert CliRunner().invoke(main, command.split()).exit_code == 0
+    names = {}
+    exec(code, names)
+    assert [image.size for image in names["images"]] == [(8, 8)] * 16
 
 
 @pytest.mark.parametrize("name", [ENGLISH, CHINESE, TEACHING])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ddpm_core.support import guards
 from ddpm_core.support.atomic import atomic_write
-from ddpm_core.support.files import DataUnavailable
+from ddpm_core.support.files import DataUnavailable, make_folder, must_be_empty
 from ddpm_core.support.pixels import encode, to_pixels
 
 PICTURES = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP"}  # ending -> Pillow's name for it
@@ -53,9 +53,8 @@ def write_shards(
     folder = Path(folder).expanduser()
     paths = [folder / f"{number:05d}.tar" for number in range(math.ceil(len(captions) / samples_per_shard))]
     digits = max(4, len(str(samples_per_shard - 1)))  # four, as for the 10,000 that img2dataset packs by default
-    folder.mkdir(parents=True, exist_ok=True)
-    if others := sorted(item.name for item in folder.iterdir() if not item.name.startswith(".")):
-        raise FileExistsError(f"{folder} must be empty, or old shards would mix with the new; in it is {others[0]}")
+    make_folder(paths[0])
+    must_be_empty(folder, "or old shards would mix with the new")
     (folder / UNFINISHED).touch()
     for number, path in enumerate(paths):
         part = slice(number * samples_per_shard, (number + 1) * samples_per_shard)

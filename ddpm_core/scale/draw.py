@@ -40,9 +40,7 @@ def draw(
     """
     loaded = load_checkpoint(path, device)
     model, schedule, notes = loaded.model, loaded.schedule, loaded.notes
-    if "picture_size" not in notes:
-        raise CheckpointError(f"{path} does not say how large its pictures are (picture_size in its notes)")
-    size = tuple(notes["picture_size"])
+    size = picture_size(path, notes)
     speed_up(model, precision, compile, say)
     if isinstance(model, TextToImage):
         prompts = [prompt for prompt in prompts for _ in range(count or 1)] or [""] * (count or PICTURES)
@@ -76,3 +74,10 @@ def draw(
                 bar.update()
             drawn.append(x_t.cpu())
     return torch.cat(drawn)
+
+
+def picture_size(path: Path, notes: dict) -> tuple[int, int, int]:
+    """(C, H, W) of the pictures that a checkpoint's model draws, from the checkpoint's notes."""
+    if "picture_size" not in notes:
+        raise CheckpointError(f"{path} does not say how large its pictures are (picture_size in its notes)")
+    return tuple(notes["picture_size"])

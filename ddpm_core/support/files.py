@@ -59,3 +59,9 @@ def make_folder(file: Path) -> None:
         raise ValueError(f"{file} cannot be written: there is no folder {file.parent} ({error.strerror})") from None
     if not os.access(file.parent, os.W_OK):
         raise ValueError(f"{file} cannot be written: the folder {file.parent.resolve()} is read-only")
+
+
+def must_be_empty(folder: Path, why: str) -> None:
+    """Raises FileExistsError, which says why, where a folder holds more than hidden files."""
+    if others := sorted(item.name for item in folder.iterdir() if not item.name.startswith(".")):
+        raise FileExistsError(f"{folder} must be empty, {why}; in it is {others[0]}")

@@ -189,6 +189,8 @@ def test_shards_are_not_written_between_other_files(emoji, tmp_path):
     assert sorted(os.listdir(tmp_path)) == [path.name for path in paths]
     with pytest.raises(FileExistsError, match=r"must be empty, .* 00000\.tar"):
         write_shards(tmp_path, *emoji, samples_per_shard=12)
+    with pytest.raises(ValueError, match=r"there is no folder .*00000\.tar"):
+        write_shards(paths[0], *emoji, samples_per_shard=12)
 
 
 PICTURE = torch.zeros(2, 3, 4, 4)

@@ -65,3 +65,11 @@ def test_a_quoted_path_is_one_word_for_a_shell(name):
 )
 def test_on_windows_a_path_stands_in_double_quotes(name, typed):
     assert files.quoted(PureWindowsPath(name)) == typed
+
+
+def test_a_folder_with_hidden_files_alone_counts_as_empty(tmp_path):
+    (tmp_path / ".hidden").touch()
+    files.must_be_empty(tmp_path, "to be tidy")
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(FileExistsError, match=r"must be empty, to be tidy; in it is notes\.txt"):
+        files.must_be_empty(tmp_path, "to be tidy")

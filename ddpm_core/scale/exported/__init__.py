@@ -1,0 +1,1 @@
+"""The code that an exported folder carries with it. diffusers runs it there; nothing here imports it."""
