@@ -678,9 +678,9 @@ def guidance(d: Drawing) -> None:
 @drawing("course-map", 680, "The course on one page", "一页看懂整门课程")
 def course_map(d: Drawing) -> None:
     """Notebooks 01, 02 and 03 make the three parts: the sampling loop, training pairs and the U-Net. With them notebook
-    04 trains a model that draws digits; 05 adds captions and guidance. To come, and dashed: 06 faster sampling, after
-    04; 07 a small CLIP, 08 a small Stable Diffusion and 09 small versions of Imagen and DALL-E 2, after 05. Notebook 09
-    also uses the CLIP of 07."""
+    04 trains a model that draws digits; 05 adds captions and guidance; 06 draws with the models of both, faster, and edits
+    pictures. To come, and dashed: 07 a small CLIP, 08 a small Stable Diffusion and 09 small versions of Imagen and
+    DALL-E 2, after 05. Notebook 09 also uses the CLIP of 07."""
     grey, coloured, chain = grey_example(), captioned()["example"], reverse_chain()
 
     def done(x: float, y: float, number: str, picture: Tensor, title: str, *words: str) -> Box:
@@ -708,7 +708,10 @@ def course_map(d: Drawing) -> None:
     training = done(318, 284, "04", chain["x_0"], "Training", *drawn)
     asked = ("从文字到图片", "digits, emoji as asked", "要什么，画什么")
     words = done(608, 284, "05", coloured.x_0, "Text to picture", *asked)
-    fast = to_come(28, "06", "Faster sampling", "更快、更自由的采样", "DDIM, DPM-Solver++", "步数更少，还能修图")
+    half_lost = chain["x_0"].clone()
+    half_lost[..., 14:, :] = 0
+    edits = ("更快、更自由的采样", "few steps, and edits", "步数更少，还能修图")
+    fast = done(28, 284, "06", half_lost, "Sampling, faster and freer", *edits)
     clip = to_come(243, "07", "A small CLIP", "小型 CLIP", "search by words", "用文字搜图片")
     latent = to_come(458, "08", "Stable Diffusion", "微型 Stable Diffusion", "in miniature: latents", "在潜空间里扩散")
     systems = to_come(673, "09", "Imagen, DALL·E 2", "微型 Imagen、DALL·E 2", "in miniature: cascade", "级联放大")
@@ -719,8 +722,10 @@ def course_map(d: Drawing) -> None:
     d.arrow(network.bottom, (740, 252), (510, 252), (510, 284))
     d.label(752, 220, "network", "网络", anchor="start")
     d.arrow(training.right, words.left)
-    d.arrow((390, 396), (390, 424), (127, 424), fast.top, dashed=True)
-    d.label(139, 450, "trained model", "训练好的模型", anchor="start")
+    d.arrow((680, 396), (680, 424), (160, 424), fast.bottom)
+    d.arrow(training.bottom, (450, 424), head=False)
+    d.branch(450, 424)
+    d.label(172, 450, "trained models", "训练好的模型", anchor="start")
     d.arrow((740, 396), (740, 492), dashed=True)
     d.arrow((740, 440), (342, 440), clip.top, dashed=True)
     d.arrow((557, 440), latent.top, dashed=True)
@@ -730,10 +735,10 @@ def course_map(d: Drawing) -> None:
     d.label(569, 462, "guidance", "引导", anchor="start")
     d.arrow(clip.bottom, (342, 618), (772, 618), systems.bottom, dashed=True)
     d.label(557, 640, "CLIP vectors", "CLIP 向量")
-    d.box(28, 304, 40, 30, kind="network")
-    d.label(80, 315, "here", "已有", anchor="start")
-    d.box(28, 356, 40, 30, dashed=True)
-    d.label(80, 367, "to come", "有待写成", anchor="start")
+    d.box(28, 504, 40, 30, kind="network")
+    d.label(80, 515, "here", "已有", anchor="start")
+    d.box(28, 556, 40, 30, dashed=True)
+    d.label(80, 567, "to come", "有待写成", anchor="start")
 
 
 def main() -> None:
