@@ -28,6 +28,7 @@ CHANGES = {
         "batch_size, text_dim, guidance_scale = 32, 48, 1.0\n"
         "schedule = NoiseSchedule(linear_betas(100, 1e-3, 0.2)).to(profile.device)"
     ),
+    "06_sampling_faster_and_freer": "num_prompts, num_digits = 4, 20",
 }
 # Runs the cells that it reads from stdin, all of them, and prints the errors. Without a kernel it is sooner done.
 RUNNER = """
