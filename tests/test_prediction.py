@@ -93,7 +93,7 @@ def test_sampling_ends_at_the_picture_that_the_network_believes_in(predicts):
 @pytest.mark.parametrize("predicts", ["x_0", "v"])
 def test_train_weighs_the_error_in_x_0_by_the_signal_to_noise_ratio(predicts):
     """min(snr, gamma) |x_0 - x_0_hat|^2: Hang et al. 2023, section 3.4, for networks that predict x_0."""
-    pictures = torch.full((1, 1, 2, 2), 0.5)
+    pictures = torch.full((1, 1, 2, 2), -0.5)
     state = TrainingState(Constant(0.0, predicts), seed=3)
     loss = next(train(state, SCHEDULE, pictures, 1, batch_size=64, min_snr_gamma=1.0)).losses[0]
     generator = torch.Generator().manual_seed(3)
@@ -105,9 +105,9 @@ def test_train_weighs_the_error_in_x_0_by_the_signal_to_noise_ratio(predicts):
 @pytest.mark.parametrize("predicts", ["x_0", "v"])
 def test_training_moves_towards_the_picture(predicts):
     state = TrainingState(Constant(0.0, predicts))
-    for _ in train(state, SCHEDULE, torch.full((4, 1, 2, 2), 0.5), 200, batch_size=32, learning_rate=1e-2):
+    for _ in train(state, SCHEDULE, torch.full((4, 1, 2, 2), -0.5), 200, batch_size=32, learning_rate=1e-2):
         pass
-    assert state.ema_model.value.item() == pytest.approx(0.5, abs=0.05)
+    assert state.ema_model.value.item() == pytest.approx(-0.5, abs=0.05)
 
 
 def test_generate_asks_a_model_for_what_it_predicts():

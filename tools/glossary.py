@@ -17,7 +17,7 @@ import nbformat
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 GLOSSARY = "GLOSSARY.md"
-COLUMNS = ["term", "中文", "in plain words", "first in"]
+COLUMNS = ["term", "中文", "in plain words", "explained in"]
 MOST_TERMS_IN_A_BLOCK = 6
 # A block is found again by its first words, so that a changed glossary replaces it.
 BLOCK = re.compile(r"\n\n<details><summary>New words: .*?\n</details>(?=\n|$)", re.DOTALL)

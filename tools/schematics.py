@@ -394,7 +394,7 @@ def drawing(name: str, height: int, title: str, chinese: str) -> Callable:
     return register
 
 
-@drawing("denoiser", 560, "One denoiser, used over and over", "同一个去噪模块，反复使用")
+@drawing("denoiser", 560, "One denoiser, used over and over", "同一个去噪器，反复使用")
 def denoiser(d: Drawing) -> None:
     """The reverse process from pure noise x_T to a picture x_0: the same denoiser is used again and again, numbered
     from T down to 1. One of its steps from inside: the noise predictor gets x_t and the timestep t and returns
@@ -423,7 +423,7 @@ def denoiser(d: Drawing) -> None:
     minus, plus = d.sign(588, 382, "-"), d.sign(688, 382, "+")
     d.label(588, 424, "subtract, scaled", "按比例减去")
     z = d.picture(660, 258, 56, chain["z"])
-    d.label(730, 274, "fresh noise `z`", "新噪声，最后一步不加", "not at the last step", anchor="start")
+    d.label(730, 274, "fresh noise `z`", "新加的噪声，末步不加", "not at the last step", anchor="start")
     x_before = d.picture(768, 340, 84, chain["x_{t-1}"], "`x_{t-1}`", "噪声少了一点")
     d.arrow(x_t.right, predictor.left)
     d.arrow(x_t.top, (94, 316), (588, 316), minus.top)
@@ -542,7 +542,7 @@ def unet(d: Drawing) -> None:
     d.label(797, 288, "into every block", "送入每个残差块")
 
 
-@drawing("text-denoiser", 506, "A denoiser that reads", "会读文字的去噪模块")
+@drawing("text-denoiser", 506, "A denoiser that reads", "会读文字的去噪器")
 def text_denoiser(d: Drawing) -> None:
     """A caption becomes tokens, the text encoder turns them into one vector per token. In the U-Net each place of the
     picture makes a query; the token vectors give keys and values for cross-attention. Their mean, the gist, is added to

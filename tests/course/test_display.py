@@ -548,7 +548,7 @@ def test_watching_trains_to_the_end_in_two_places_that_it_updates_and_prints_not
     run = Run()
     outputs, text = run.watch()
     assert run.state.iteration == 4 and text == ""
-    assert "value='4' max='4'" in bars(outputs)[-1] and f"loss {run.state.losses[-1]:.3f}" in bars(outputs)[-1]
+    assert "value='4' max='4'" in bars(outputs)[-1] and f"loss {run.state.losses[-1]:.2g}" in bars(outputs)[-1]
     assert [output.update for output in outputs] == [False, False] + [True] * (len(outputs) - 2)
     assert len(alts(outputs)) == 3 and all(alts(outputs))
     assert json.dumps([[output.data, output.metadata] for output in outputs])  # it can be stored in a notebook

@@ -123,7 +123,7 @@ def test_a_word_is_recognised_in_its_forms_and_not_in_other_words(word, text, ex
 
 TABLE = """Before the table.
 
-| term | 中文 | in plain words | first in |
+| term | 中文 | in plain words | explained in |
 |---|---|---|---|
 | noise | 噪声 | Random numbers. | 01 · Noise |
 | seed | 随机种子 | A start. | 01 · Noise |

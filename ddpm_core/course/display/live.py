@@ -119,7 +119,7 @@ def _bar(state: TrainingState, num_iterations: int, seconds: float, done: int) -
     left = seconds / done * (num_iterations - state.iteration)
     return (
         f"<progress value='{state.iteration}' max='{num_iterations}' style='width:20em'></progress> "
-        f"iteration {state.iteration:,} of {num_iterations:,} &nbsp; loss {state.losses[-1]:.3f} &nbsp; "
+        f"iteration {state.iteration:,} of {num_iterations:,} &nbsp; loss {state.losses[-1]:.2g} &nbsp; "
         f"{seconds:.0f} s, {left:.0f} s left"
     )
 
