@@ -678,9 +678,9 @@ def guidance(d: Drawing) -> None:
 @drawing("course-map", 680, "The course on one page", "一页看懂整门课程")
 def course_map(d: Drawing) -> None:
     """Notebooks 01, 02 and 03 make the three parts: the sampling loop, training pairs and the U-Net. With them notebook
-    04 trains a model that draws digits; 05 adds captions and guidance; 06 draws faster with the models of both, and edits
-    pictures. To come, and dashed: 07 a small CLIP, 08 a small Stable Diffusion and 09 small versions of Imagen and
-    DALL-E 2, after 05. Notebook 09 also uses the CLIP of 07."""
+    04 trains a model that draws digits; 05 adds captions and guidance; 06 draws faster with the models of both, and
+    edits pictures. To come, and dashed: 07 a small CLIP, 08 a small Stable Diffusion and 09 small versions of Imagen
+    and DALL-E 2, after 05. Notebook 09 also uses the CLIP of 07."""
     grey, coloured, chain = grey_example(), captioned()["example"], reverse_chain()
 
     def done(x: float, y: float, number: str, picture: Tensor, title: str, *words: str) -> Box:
