@@ -146,6 +146,22 @@ def test_the_guidance_slider_brings_another_picture(box, notebook):
     assert float(box.locator(".widget-readout").inner_text()) > float(scale)
 
 
+@pytest.mark.notebooks_with("mask_box(")
+def test_a_click_marks_a_square_of_the_picture_and_another_one_clears_it(notebook):
+    boxes = notebook.boxes_with(".widget-gridbox")
+    assert boxes
+    for box in boxes:
+        box.get_by_role("button", name="square", exact=True).click()
+        box.get_by_role("button", name="nothing", exact=True).click()
+        before = notebook.look_at_rest(box)
+        square = box.get_by_title("row 2, column 2", exact=True)
+        square.click()
+        after = notebook.look_when_changed(box, before)
+        assert after.words != before.words
+        square.click()
+        assert notebook.look_when_changed(box, after) == before
+
+
 # The last ones, as they also judge what the tests above did to the widgets.
 
 
