@@ -143,7 +143,7 @@ def ddim_inversion(
 
     A step of ddim uses the noise predicted in the picture that it starts from, which here is what we look for. So it is
     guessed, first as the picture we have, and then num_tries times as what the guess before leads to (1: Song et al.
-    2021a, section 4.4; more are closer, and each costs one call of eps_model). Nothing is clipped.
+    2021a, section 4.3; more are closer, and each costs one call of eps_model). Nothing is clipped.
     """
     guards.whole_number("num_tries", num_tries)
     guards.noise(x_0, name="x_0")

@@ -29,9 +29,7 @@ ALLOWED = {
         "0.9796": "the answer of an exercise, which the examiner knows",
         "786,432": "3 * 512 * 512, in the quiz",
         "887": "the root of that",
-        **dict.fromkeys(
-            ("0.18", "20", "56", "0.28", "0.36", "0.25", "0.24"), "see exercises/test_notebook_01"
-        ),
+        **dict.fromkeys(("0.18", "20", "56", "0.28", "0.36", "0.25", "0.24"), "see exercises/test_notebook_01"),
     },
     "02": dict.fromkeys(("0.25", "0.5", "0.75", "0.87"), "arithmetic, in the quiz")
     | {"0.999": "the bound of the cosine schedule's betas, in an exercise"},
