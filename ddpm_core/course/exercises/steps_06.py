@@ -146,6 +146,9 @@ DDIM_ETA_STEP = Exercise(
                 "noise is added at the last step, too: sigma is made of beta alone. The paper's sigma is 0 where "
                 "t_before is -1."
             ),
+            (_sigma, _sigma.replace("before", "alpha_bars[t].reshape(-1, 1, 1, 1)")): (
+                "sigma is that of a step from t to t - 1. The step goes to t_before: use its alpha_bar in sigma, too."
+            ),
             (_mixture, "x_0_hat"): (
                 "it returns x_0_hat, the leap to the clean picture. At t_before there is still noise in it, old and "
                 "fresh."
@@ -229,6 +232,12 @@ INPAINT_STEP = Exercise(
             ),
             (_known, "alpha_bar.sqrt() * x_0 + (1 - alpha_bar).sqrt() * eps\n"): (
                 "the known part is noised to the level of t. The step has gone on to t_before: take that alpha_bar."
+            ),
+            ("known = ", "before = alpha_bars[t].reshape(-1, 1, 1, 1)\n    known = "): (
+                "the known part is noised to the level of t - 1. The step goes to t_before, which may be further away."
+            ),
+            ("known = ", "before = alpha_bars[t_before + 2].reshape(-1, 1, 1, 1)\n    known = "): (
+                "the known part is off by one: it is noised for t_before + 1, and the rest is at t_before."
             ),
             (_joined, "drawn"): "the known part is left out: where the mask is False, return the picture, noised.",
             (_joined, "known"): "the drawn part is left out: where the mask is True, return what the sampler says.",

@@ -191,6 +191,15 @@ return b.sqrt() * x_0_hat + (1 - b).sqrt() * noise""",
         "root of the first factor": but(ETA, "torch.sqrt((1 - b) / (1 - a))", "(1 - b) / (1 - a)"),
         "root of the second factor": but(ETA, "torch.sqrt(1 - a / b)", "(1 - a / b)"),
         "in sigma stands beta": but(ETA, "(1 - a / b)", "(schedule.betas[t].view(-1, 1, 1, 1))"),
+        "sigma is that of a step from t to t - 1": but(
+            ETA,
+            "sigma =",
+            "c = schedule.alpha_bars_prev[t].view(-1, 1, 1, 1)\nsigma =",
+            "(1 - b) /",
+            "(1 - c) /",
+            "a / b",
+            "a / c",
+        ),
         "it returns x_0_hat": f"{STEP}return x_0_hat",
         "this reads alpha_bars[-1]": but(ETA, AT_BEFORE, "schedule.alpha_bars[t_before]"),
         "noise is left at the last step": but(ETA, AT_BEFORE, "schedule.alpha_bars[t_before.clamp(min=0)]"),
@@ -221,6 +230,12 @@ return b.sqrt() * x_0_hat + (1 - b).sqrt() * noise""",
             but(INPAINT, "b.sqrt() * x_0 + (1 - b)", "a.sqrt() * x_0 + (1 - a)"),
             but(INPAINT, "b.sqrt() * x_0 + (1 - b).sqrt() * eps\n", "add_noise(schedule, x_0, t, eps)\n"),
         ],
+        "the known part is noised to the level of t - 1": but(
+            INPAINT, "known =", "b = alpha_bars[t].view(-1, 1, 1, 1)\nknown ="
+        ),
+        "it is noised for t_before + 1": but(
+            INPAINT, "known =", "b = schedule.alpha_bars[t_before + 1].view(-1, 1, 1, 1)\nknown ="
+        ),
         "the known part is left out": but(INPAINT, "torch.where(mask, drawn, known)", "drawn"),
         "the drawn part is left out": but(INPAINT, "torch.where(mask, drawn, known)", "known"),
         "the known part is mixed with eps_hat": [
