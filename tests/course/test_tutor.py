@@ -69,13 +69,14 @@ def test_what_is_done_outlives_the_kernel(progress_file, capsys, monkeypatch):
     assert "02  ● add_noise  ○ cosine_betas  ○ posterior\n" in said
     assert "04  ○ diffusion_loss  ○ ddpm_step  ○ ddim_step  ○ v_to_eps  ○ repaired_sampler  ○ repaired_loop" in said
     assert "○ repaired_loop  ○ clinic  ○ luck  ○ gate 04\n" in said
-    assert said.endswith("1 of 22 done.\n")
+    assert "06  ○ ddim_eta_step  ○ slerp  ○ sdedit_start  ○ inpaint_step\n" in said
+    assert said.endswith("1 of 26 done.\n")
 
 
 def test_a_damaged_progress_file_is_begun_anew(progress_file, capsys):
     progress_file.write_text('{"no')
     progress()
-    assert "0 of 22 done." in capsys.readouterr().out
+    assert "0 of 26 done." in capsys.readouterr().out
     check("add_noise", add_noise)
     assert json.loads(progress_file.read_text()) == ["add_noise"]
 

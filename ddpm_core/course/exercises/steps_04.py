@@ -137,19 +137,55 @@ def _ddim_spelled_out(schedule, x_t, t, eps_hat, t_before):
     return before.sqrt() * x_0_hat + (1 - before).sqrt() * eps_hat
 
 
-def _clipped_ddim_step(schedule, x_t, t, eps_hat, t_before):
-    before = torch.cat([torch.ones(1), schedule.alpha_bars])[t_before + 1].reshape(-1, 1, 1, 1)
-    x_0_hat = predict_x_0(schedule, x_t, t, eps_hat).clamp(-1, 1)
-    return before.sqrt() * x_0_hat + (1 - before).sqrt() * eps_hat
-
-
 def _posterior_mean(schedule, x_t, t, eps_hat, t_before):
     mean, _ = posterior(schedule, predict_x_0(schedule, x_t, t, eps_hat), x_t, t)
     return mean
 
 
-_t_before = torch.tensor([-1, 4, -1, 9]), torch.tensor([7, -1, 4]), torch.tensor([0, 14, 3])
-_picture, _noise = "before.sqrt() * x_0_hat", "(1 - before).sqrt() * eps_hat\n"
+T_BEFORE = torch.tensor([-1, 4, -1, 9]), torch.tensor([7, -1, 4]), torch.tensor([0, 14, 3])  # in picture_cases()
+_noise = "(1 - before).sqrt() * eps_hat\n"
+_picture = "before.sqrt() * x_0_hat"
+_x_0_hat = "(x_t - (1 - alpha_bar).sqrt() * eps_hat) / alpha_bar.sqrt()"
+
+# What goes wrong on the way to t_before, in every exercise whose spelled-out answer has the same lines for it.
+LEAP_BUGS = {
+    (_picture, "alpha_bar.sqrt() * x_0_hat"): (
+        "the factor of x_0_hat comes from t; it is the root of the alpha_bar of t_before."
+    ),
+    (_picture, "before * x_0_hat"): "a root is missing: x_0_hat gets the factor sqrt(alpha_bar of t_before).",
+    (_picture, "x_0_hat"): "x_0_hat is not shrunk: its factor is sqrt(alpha_bar of t_before).",
+    ("(t, t_before)", "(t, t - 1)"): (
+        "t_before is left out: this goes from t to t - 1, and should go to t_before, which may be further away."
+    ),
+    ("(t, t_before)", "(t, t_before - 1)"): (
+        "the step is off by one: this mixes for t_before - 1; it is the alpha_bar of t_before."
+    ),
+    ("(t, t_before)", "(t, t_before + 1)"): (
+        "the step is off by one: this mixes for t_before + 1; it is the alpha_bar of t_before."
+    ),
+    ("(1 - alpha_bar).sqrt() * eps_hat)", "(1 - alpha_bar) * eps_hat)"): (
+        "in x_0_hat a root is missing: take away sqrt(1 - alpha_bar) * eps_hat, as predict_x_0 does."
+    ),
+    (" / alpha_bar.sqrt()", " / alpha_bar"): (
+        "in x_0_hat a root is missing: it is divided by sqrt(alpha_bar), as in predict_x_0."
+    ),
+    (" / alpha_bar.sqrt()", ""): (
+        "x_0_hat is not divided by sqrt(alpha_bar): the picture in x_t has been shrunk by that. predict_x_0 knows it."
+    ),
+    (_x_0_hat, "x_t"): "x_t is mixed with noise once more; first make x_0_hat of it, with predict_x_0.",
+    (_x_0_hat, "x_t - eps_hat"): "x_0_hat is x_t - eps_hat, without the factors; predict_x_0 knows them.",
+    ("x_t - (1", "x_t + (1"): "in x_0_hat the noise is added where it should be taken away: use predict_x_0.",
+    (_x_0_hat, f"({_x_0_hat}).clamp(-1, 1)"): (
+        "the guess x_0_hat is clipped to [-1, 1]. The sampler may do that; this step should not."
+    ),
+    (_x_0_hat, "(eps_hat - (1 - alpha_bar).sqrt() * x_t) / alpha_bar.sqrt()"): (
+        "x_t and eps_hat have changed places: predict_x_0(schedule, x_t, t, eps_hat)."
+    ),
+    ("ones(1), schedule.alpha_bars", "ones(1), schedule.alphas"): (
+        "the numbers are read from alphas, which belong to single steps; take alpha_bars."
+    ),
+    ("[step + 1].reshape(-1, 1, 1, 1)", "[step[0] + 1]"): ONLY_FIRST,
+}
 
 DDIM_STEP = Exercise(
     answer=my_ddim_step,
@@ -167,16 +203,13 @@ DDIM_STEP = Exercise(
         _ddim_spelled_out,
         cases=[
             (SCHEDULE, x_t, t, eps_hat, before)
-            for (x_t, eps_hat, t), before in zip(picture_cases(), _t_before, strict=True)
+            for (x_t, eps_hat, t), before in zip(picture_cases(), T_BEFORE, strict=True)
         ],
         t_per_picture=True,
         bugs={
             (_picture, "alpha_bar.sqrt() * x_0_hat", _noise, "(1 - alpha_bar).sqrt() * eps_hat\n"): (
                 "it returns x_t itself. That comes out where x_0_hat and eps_hat are mixed with the alpha_bar of t; "
                 "mix them with that of t_before."
-            ),
-            (_picture, "alpha_bar.sqrt() * x_0_hat"): (
-                "the factor of x_0_hat comes from t; it is the root of the alpha_bar of t_before."
             ),
             (_noise, "(1 - alpha_bar).sqrt() * eps_hat\n"): (
                 "the factor of eps_hat comes from t; it is sqrt(1 - alpha_bar), with the alpha_bar of t_before."
@@ -192,39 +225,12 @@ DDIM_STEP = Exercise(
             ("torch.ones(1)", "torch.zeros(1)"): (
                 "where t_before is -1, alpha_bar is taken to be 0: all noise. Before step 0 it is 1: no noise at all."
             ),
-            ("(t, t_before)", "(t, t - 1)"): (
-                "t_before is left out: this goes from t to t - 1, and should go to t_before, which may be further away."
-            ),
-            ("(t, t_before)", "(t, t_before - 1)"): (
-                "the step is off by one: this mixes for t_before - 1; it is the alpha_bar of t_before."
-            ),
-            ("(t, t_before)", "(t, t_before + 1)"): (
-                "the step is off by one: this mixes for t_before + 1; it is the alpha_bar of t_before."
-            ),
             (_picture, "before * x_0_hat", _noise, "(1 - before) * eps_hat\n"): (
                 "both square roots are missing where x_0_hat and eps_hat are mixed: factors are roots of variances."
             ),
-            (_picture, "before * x_0_hat"): "a root is missing: x_0_hat gets the factor sqrt(alpha_bar of t_before).",
             (_noise, "(1 - before) * eps_hat\n"): (
                 "a root is missing: eps_hat gets the factor sqrt(1 - alpha_bar of t_before)."
             ),
-            ("(1 - alpha_bar).sqrt() * eps_hat)", "(1 - alpha_bar) * eps_hat)"): (
-                "in x_0_hat a root is missing: take away sqrt(1 - alpha_bar) * eps_hat, as predict_x_0 does."
-            ),
-            (" / alpha_bar.sqrt()", " / alpha_bar"): (
-                "in x_0_hat a root is missing: it is divided by sqrt(alpha_bar), as in predict_x_0."
-            ),
-            (" / alpha_bar.sqrt()", ""): (
-                "x_0_hat is not divided by sqrt(alpha_bar): the picture in x_t has been shrunk by that. predict_x_0 "
-                "knows it."
-            ),
-            ("(x_t - (1 - alpha_bar).sqrt() * eps_hat) / alpha_bar.sqrt()", "x_t"): (
-                "x_t is mixed with noise once more; first make x_0_hat of it, with predict_x_0."
-            ),
-            ("(x_t - (1 - alpha_bar).sqrt() * eps_hat) / alpha_bar.sqrt()", "x_t - eps_hat"): (
-                "x_0_hat is x_t - eps_hat, without the factors; predict_x_0 knows them."
-            ),
-            ("x_t - (1", "x_t + (1"): "in x_0_hat the noise is added where it should be taken away: use predict_x_0.",
             (f"{_picture} + {_noise.strip()}", "x_0_hat"): (
                 "it returns x_0_hat, the leap to the clean picture. At t_before there is still noise in it: add "
                 "sqrt(1 - alpha_bar of t_before) * eps_hat."
@@ -236,27 +242,17 @@ DDIM_STEP = Exercise(
                 _noise,
                 "eps_hat\n",
             ): "eps_hat comes back at full strength; its factor is sqrt(1 - alpha_bar of t_before).",
-            (_picture, "x_0_hat"): "x_0_hat is not shrunk: its factor is sqrt(alpha_bar of t_before).",
             (f"+ {_noise}", f"- {_noise}"): "eps_hat is subtracted in the mixture; it is added, as in add_noise.",
             (_noise, "(1 - before).sqrt() * x_t\n"): "x_t stands in the mixture where eps_hat belongs.",
             (_picture, "(1 - before).sqrt() * x_0_hat", _noise, "before.sqrt() * eps_hat\n"): (
                 "the two factors have changed places: sqrt(alpha_bar of t_before) belongs to x_0_hat."
             ),
-            ("ones(1), schedule.alpha_bars", "ones(1), schedule.alphas"): (
-                "the numbers are read from alphas, which belong to single steps; take alpha_bars."
-            ),
-            edited(my_ddim_step, "x_t, t, eps_hat)\n", "eps_hat, t, x_t)\n"): (
-                "x_t and eps_hat have changed places: predict_x_0(schedule, x_t, t, eps_hat)."
-            ),
             _posterior_mean: (
                 "that is the mean of the posterior, a step of DDPM without its noise. A step of DDIM mixes x_0_hat and "
                 "eps_hat for t_before."
             ),
-            _clipped_ddim_step: (
-                "the guess x_0_hat is clipped to [-1, 1]. The sampler may do that; this step should not."
-            ),
-            ("[step + 1].reshape(-1, 1, 1, 1)", "[step[0] + 1]"): ONLY_FIRST,
-        },
+        }
+        | LEAP_BUGS,
     ),
 )
 

@@ -9,6 +9,7 @@ import answers_02
 import answers_03
 import answers_04
 import answers_05
+import answers_06
 import nbformat
 import pytest
 import torch
@@ -44,7 +45,7 @@ def written(name: str, body: str):
     return namespace["answer"]
 
 
-TABLES = answers_01, answers_02, answers_03, answers_04, answers_05
+TABLES = answers_01, answers_02, answers_03, answers_04, answers_05, answers_06
 # Right answers, written in other ways than the package's: loops, einsum, float64, the paper's other forms.
 RIGHT = {name: bodies for table in TABLES for name, bodies in table.RIGHT.items()}
 # Each exercise's planted bugs: words of the hint that the learner must get, and the learner's code, or several of them.
