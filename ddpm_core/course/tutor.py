@@ -67,7 +67,8 @@ def reveal(name: str) -> None:
     exercise = _exercise(name)
     show_source(exercise.answer)
     if exercise.general:
-        print(f"The package's own form does more: show_source({exercise.general}).")
+        form = exercise.general
+        print(f"The package's own form {exercise.general_is}: from ddpm_core import {form}; show_source({form}).")
 
 
 def gate(

@@ -35,6 +35,7 @@ class Exercise:
     hint: str
     sketch: str
     general: str = ""  # what does the same in the package, where it does more than the answer
+    general_is: str = "does more"  # what that one does, where it can be said in a few words
     value: str = ""  # where a value is asked for, its name in the notebook; answer() makes it
     on_shapes: str = ""  # what to try where two shapes in the learner's function do not fit together
     planted: tuple[str, ...] = ()  # where the learner repairs a function: edits of the answer that put the bugs in
@@ -250,3 +251,7 @@ NOT_RESHAPED = (
 )
 ON_ITS_DEVICE = "Make new tensors on the device of an input: device=x.device."
 ONLY_FIRST = "every picture has a t of its own, but the t of the first one is used for all."
+COUNTED_FROM_1 = (
+    "z is left out at t = 1, too. Algorithm 2 counts from 1, and its last step is t = 1; code counts from 0, so the "
+    "last step is t = 0."
+)

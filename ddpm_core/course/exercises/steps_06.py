@@ -2,8 +2,8 @@
 
 import torch
 
-from ddpm_core.course.exercises.compare import SCHEDULE, Compare, Exercise, noise, picture_cases
-from ddpm_core.course.exercises.steps_04 import LEAP_BUGS, T_BEFORE
+from ddpm_core.course.exercises.compare import COUNTED_FROM_1, SCHEDULE, Compare, Exercise, noise, picture_cases
+from ddpm_core.course.exercises.leap import CHANGED_PLACES, LEAP_BUGS, T_BEFORE
 from ddpm_core.process import predict_x_0
 
 _cases = [(x_t, t, eps_hat, before) for (x_t, eps_hat, t), before in zip(picture_cases(), T_BEFORE, strict=True)]
@@ -12,8 +12,8 @@ _cases = [(x_t, t, eps_hat, before) for (x_t, eps_hat, t), before in zip(picture
 
 
 def my_ddim_eta_step(schedule, x_t, t, eps_hat, t_before, eta, z):
-    alpha_bars = torch.cat([torch.ones(1), schedule.alpha_bars])  # with that of the clean picture in front
-    alpha_bar, alpha_bar_before = (alpha_bars[step + 1].reshape(-1, 1, 1, 1) for step in (t, t_before))
+    alpha_bar = schedule.alpha_bars[t].reshape(-1, 1, 1, 1)
+    alpha_bar_before = schedule.alpha_bars_prev[t_before + 1].reshape(-1, 1, 1, 1)  # 1 where t_before is -1
     sigma = eta * ((1 - alpha_bar_before) / (1 - alpha_bar) * (1 - alpha_bar / alpha_bar_before)).sqrt()
     kept = (1 - alpha_bar_before - sigma**2).sqrt()
     x_0_hat = predict_x_0(schedule, x_t, t, eps_hat)
@@ -42,8 +42,8 @@ DDIM_ETA_STEP = Exercise(
         "noise must stay 1 - alpha_bar of t_before: what sigma**2 has taken of it, eps_hat has to give up."
     ),
     sketch=(
-        "alpha_bars = torch.cat([torch.ones(1), ...])\n"
-        "alpha_bar, alpha_bar_before = (alpha_bars[step + 1].reshape(-1, 1, 1, 1) for step in (..., ...))\n"
+        "alpha_bar = schedule.alpha_bars[...].reshape(-1, 1, 1, 1)\n"
+        "alpha_bar_before = schedule.alpha_bars_prev[...].reshape(-1, 1, 1, 1)\n"
         "sigma = eta * (... * ...).sqrt()\n"
         "kept = (... - sigma**2).sqrt()\n"
         "x_0_hat = predict_x_0(...)\n"
@@ -104,6 +104,11 @@ DDIM_ETA_STEP = Exercise(
             ("sigma * z", "sigma**2 * z"): "z is multiplied with the variance; it should be its root, sigma.",
             ("+ sigma * z", "- sigma * z"): "z is subtracted; with the z that is given, add it.",
             ("sigma * z", "sigma"): "z is left out: sigma multiplies z.",
+            ("sigma * z", "sigma * z * (t > 1).reshape(-1, 1, 1, 1)"): COUNTED_FROM_1,
+            ("sigma * z", "sigma * z * (t_before > 0).reshape(-1, 1, 1, 1)"): (
+                "z is left out at t_before = 0. Only the step to the clean picture, -1, has no fresh noise, and there "
+                "sigma is 0 by itself."
+            ),
             ("sigma * z", "z"): "z comes in at full strength: it gets the factor sigma.",
             ("sigma * z", "eta * z"): "z gets the factor eta; it gets sigma.",
             (_sigma, "(1 - before).sqrt()"): (
@@ -168,8 +173,7 @@ DDIM_ETA_STEP = Exercise(
 
 
 def my_inpaint_step(schedule, x_t, t, eps_hat, t_before, x_0, mask, eps):
-    alpha_bars = torch.cat([torch.ones(1), schedule.alpha_bars])  # with that of the clean picture in front
-    alpha_bar_before = alpha_bars[t_before + 1].reshape(-1, 1, 1, 1)
+    alpha_bar_before = schedule.alpha_bars_prev[t_before + 1].reshape(-1, 1, 1, 1)  # 1 where t_before is -1
     x_0_hat = predict_x_0(schedule, x_t, t, eps_hat)
     drawn = alpha_bar_before.sqrt() * x_0_hat + (1 - alpha_bar_before).sqrt() * eps_hat
     known = alpha_bar_before.sqrt() * x_0 + (1 - alpha_bar_before).sqrt() * eps
@@ -206,8 +210,7 @@ INPAINT_STEP = Exercise(
         "belongs to t_before. Then torch.where(mask, ..., ...)."
     ),
     sketch=(
-        "alpha_bars = torch.cat([torch.ones(1), ...])\n"
-        "alpha_bar_before = alpha_bars[...].reshape(-1, 1, 1, 1)\n"
+        "alpha_bar_before = schedule.alpha_bars_prev[...].reshape(-1, 1, 1, 1)\n"
         "x_0_hat = predict_x_0(...)\n"
         "drawn = ... * x_0_hat + ... * eps_hat\n"
         "known = ... * x_0 + ... * eps\n"
@@ -310,6 +313,7 @@ INPAINT_STEP = Exercise(
                 "in the drawn part a root is missing: eps_hat gets the factor sqrt(1 - alpha_bar of t_before)."
             ),
         }
-        | LEAP_BUGS,
+        | LEAP_BUGS
+        | CHANGED_PLACES,
     ),
 )

@@ -172,6 +172,7 @@ x_0 = (x_t - (1 - ab).sqrt() * eps_hat) / ab.sqrt()
 return before.sqrt() * x_0 + (1 - before).sqrt() * eps_hat"""
 BEFORE = "alpha_bars[t_before + 1]"
 V = "ab = schedule.alpha_bars[t].view(-1, 1, 1, 1)\nreturn ab.sqrt() * v + (1 - ab).sqrt() * x_t"
+V_BY_X_0 = f"{V.splitlines()[0]}\nx_0 = ab.sqrt() * x_t - (1 - ab).sqrt() * v\n"
 SAMPLER = """
 x = x_T
 for t in reversed(range(len(schedule))):
@@ -300,7 +301,16 @@ PLANTED = {
         "the fraction stands on its head": but(STEP, "(1 - p) / (1 - ab)", "(1 - ab) / (1 - p)"),
         "factor beta is missing": but(STEP, "(1 - ab) * b", "(1 - ab)"),
         "Only pictures with t = 0 are wrong": but(STEP, "torch.ones(1)", "torch.zeros(1)"),
-        "the shape is right, but not the numbers": but(TWO_CALLS, "* z", "* z * (t > 1).view(-1, 1, 1, 1)"),
+        "Algorithm 2 counts from 1": [
+            but(TWO_CALLS, "* z", "* z * (t > 1).view(-1, 1, 1, 1)"),
+            but(STEP, "((1 - p) / (1 - ab) * b).sqrt() * z", "torch.where((t > 1).view(-1, 1, 1, 1), b.sqrt() * z, 0)"),
+            but(TWO_CALLS, "return mean", "if not (t > 1).all():\n    return mean\nreturn mean"),
+        ],
+        "the t of the first one is used for all": [
+            but(TWO_CALLS, "return mean", "if t[0] == 0:\n    return mean\nreturn mean"),
+            but(STEP, "((1 - p) / (1 - ab) * b).sqrt() * z", "(b.sqrt() * z if t[0] > 0 else 0)"),
+        ],
+        "the shape is right, but not the numbers": but(TWO_CALLS, "* z", "* z * (t > 2).view(-1, 1, 1, 1)"),
         "noise is added at the last step, t = 0, too": but(STEP, "((1 - p) / (1 - ab) * b).sqrt()", "b.sqrt()"),
         "its root, the deviation": but(STEP, "((1 - p) / (1 - ab) * b).sqrt()", "(1 - p) / (1 - ab) * b"),
         "root is missing in beta": but(STEP, "(1 - ab).sqrt()", "(1 - ab)"),
@@ -320,8 +330,26 @@ PLANTED = {
         ),
         "where t_before is -1, alpha_bar is taken to be 0": but(DDIM, "torch.ones(1)", "torch.zeros(1)"),
         "t_before is left out": but(DDIM, BEFORE, "schedule.alpha_bars_prev[t]"),
-        "this mixes for t_before - 1": but(DDIM, BEFORE, f"{BEFORE.removesuffix('[t_before + 1]')}[t_before]"),
+        "this mixes for t_before - 1, as": but(DDIM, BEFORE, f"{BEFORE.removesuffix('[t_before + 1]')}[t_before]"),
         "this mixes for t_before + 1": but(DDIM, BEFORE, "schedule.alpha_bars[t_before + 1]"),
+        "as alpha_bars_prev[t_before] does": but(DDIM, BEFORE, "schedule.alpha_bars_prev[t_before]"),
+        "this mixes for t_before - 1, except at the end": but(
+            DDIM, BEFORE, "torch.where(t_before < 0, 1, schedule.alpha_bars_prev[t_before])"
+        ),
+        "this mixes for t_before + 1, except at the end": but(
+            DDIM, BEFORE, "torch.where(t_before == -1, 1, schedule.alpha_bars[t_before + 1])"
+        ),
+        "t_before = 0 is treated as the end": [
+            but(DDIM, BEFORE, "torch.where(t_before <= 0, 1, schedule.alpha_bars[t_before])"),
+            but(DDIM, BEFORE, "torch.where(t_before > 0, schedule.alpha_bars[t_before], 1)"),
+        ],
+        "for the whole batch as soon as one t_before is -1": but(
+            DDIM, "x_0 =", "if (t_before < 0).any():\n    before = torch.ones(())\nx_0 ="
+        ),
+        "asked of the first picture alone": but(
+            DDIM, BEFORE, "(schedule.alpha_bars[t_before] if t_before[0] >= 0 else torch.ones(len(t)))"
+        ),
+        "t and t_before have changed places": but(DDIM, "ab, before", "before, ab"),
         "both square roots are missing": but(DDIM, "before.sqrt()", "before", "(1 - before).sqrt()", "(1 - before)"),
         "x_0_hat gets the factor sqrt(alpha_bar of t_before)": but(DDIM, "before.sqrt()", "before"),
         "eps_hat gets the factor sqrt(1 - alpha_bar of t_before)": but(DDIM, "(1 - before).sqrt()", "(1 - before)"),
@@ -372,6 +400,10 @@ PLANTED = {
         "with x_t in the place of x_0": but(
             V, "return ab.sqrt() * v + (1 - ab).sqrt() * x_t", "return (v + (1 - ab).sqrt() * x_t) / ab.sqrt()"
         ),
+        "from v's definition, eps = (v + sqrt": [
+            f"{V_BY_X_0}return (v - (1 - ab).sqrt() * x_0) / ab.sqrt()",
+            f"{V_BY_X_0}return v / ab.sqrt() - x_0 * torch.sqrt((1 - ab) / ab)",
+        ],
         "v is taken for a clean picture": "return predict_eps(schedule, x_t, t, v)",
         "v is taken for the noise": "return predict_x_0(schedule, x_t, t, v)",
         "v comes in at full strength": but(V, "ab.sqrt() * v", "v"),

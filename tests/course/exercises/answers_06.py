@@ -153,6 +153,10 @@ return b.sqrt() * x_0_hat + (1 - b - variance).sqrt() * eps_hat + variance.sqrt(
         "z is subtracted": but(ETA, "+ sigma * z", "- sigma * z"),
         "z is left out: eps_hat": but(ETA, " + sigma * z", ""),
         "z is left out: sigma": but(ETA, "sigma * z", "sigma"),
+        "Algorithm 2 counts from 1": but(ETA, "sigma * z", "sigma * z * (t > 1).view(-1, 1, 1, 1)"),
+        "z is left out at t_before = 0": but(
+            ETA, "sigma * z", "torch.where(t_before > 0, 1, 0)[:, None, None, None] * sigma * z"
+        ),
         "z comes in at full strength": but(ETA, "sigma * z", "z"),
         "z gets the factor eta": but(ETA, "sigma * z", "eta * z"),
         "With eta = 1 all noise would be fresh": but(

@@ -109,7 +109,7 @@ def test_what_is_revealed_is_correct_where_it_is_pasted_into_its_notebook(name, 
     assert capsys.readouterr().out.startswith(f"{name} is correct.")
     assert source.startswith("def ") and len(source.splitlines()) <= 12 and callable(names["show_source"])
     if exercise.general:
-        assert names[exercise.general] is getattr(ddpm_core, exercise.general)
+        assert callable(getattr(ddpm_core, exercise.general))
 
 
 def test_checking_leaves_the_global_randomness_alone():
