@@ -75,6 +75,14 @@ def test_what_is_done_outlives_the_kernel(progress_file, capsys, monkeypatch):
     assert said.endswith("1 of 26 done.\n")
 
 
+def test_a_function_of_the_package_handed_over_is_correct_but_told(capsys):
+    check("add_noise", add_noise)
+    assert capsys.readouterr().out.startswith("add_noise is correct (by the package's own add_noise;")
+    check("add_noise", lambda *arguments: add_noise(*arguments))
+    check("add_noise", EXERCISES["add_noise"].answer)
+    assert capsys.readouterr().out.count("add_noise is correct. 1 of") == 2
+
+
 def test_a_damaged_progress_file_is_begun_anew(progress_file, capsys):
     progress_file.write_text('{"no')
     progress()

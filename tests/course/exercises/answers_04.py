@@ -140,6 +140,10 @@ RIGHT = {
     ],
     "luck": [
         """
+        variance = share_a * (1 - share_a) / count + share_b * (1 - share_b) / count
+        return round((share_b - share_a) / variance**0.5, 2)
+        """,
+        """
         variances = share_a * (1 - share_a) + share_b * (1 - share_b)
         return (share_b - share_a) * ((count - 1) / variances) ** 0.5  # unbiased
         """,
@@ -183,6 +187,13 @@ for t in reversed(range(len(schedule))):
     if t > 0:
         x = x + b.sqrt() * z
 return x"""
+COUNTS_UP = but(
+    SAMPLER,
+    "t in reversed(range(len(schedule)))",
+    "step in range(len(schedule))",
+    "    a, b",
+    "    t = 19 - step\n    a, b",
+)
 LOOP = """
 losses = []
 for x_0 in batches:
@@ -198,7 +209,7 @@ return losses"""
 
 PLANTED = {
     "diffusion_loss": {
-        "returns the sum": but(LOSS, "mean", "sum"),
+        "the loss is a sum": but(LOSS, "mean", "sum"),
         "absolute values": but(LOSS, "square", "abs"),
         "compared with the picture": but(LOSS, "- eps)", "- x_0)"),
         "compared with the noisy x_t": but(LOSS, "- eps)", "- add_noise(schedule, x_0, t, eps))"),
@@ -430,10 +441,24 @@ PLANTED = {
         "noise is added at the last step": but(SAMPLER, "if t > 0", "if t >= 0"),
         "no fresh noise comes in": but(SAMPLER, "b.sqrt() * z", "0 * z"),
         "z comes in at full strength": but(SAMPLER, "b.sqrt() * z", "z"),
-        "in the step from t = 1 has the deviation 0; it should be sqrt(beta), 0.186": but(
-            SAMPLER, "if t > 0", "if t > 1"
+        "Algorithm 2 counts from 1": but(SAMPLER, "if t > 0", "if t > 1"),
+        "`step` counts up: ask about t": [
+            but(SAMPLER, "if t > 0", "if t < 19"),
+            but(COUNTS_UP, "if t > 0", "if step > 0"),
+        ],
+        "eps_model is told t = 19, but alpha, beta and alpha_bar are those of t = 0": [
+            but(COUNTS_UP, "in range(len(schedule))", "in reversed(range(len(schedule)))", "x),), t)", "x),), step)"),
+            but(SAMPLER, "schedule.alpha_bars[t]", "schedule.alpha_bars[t]", "s[t]", "s[19 - t]"),
+        ],
+        "but alpha, beta and alpha_bar are those of t = 15: use the same number": but(SAMPLER, "s[t]", "s[t - 1]"),
+        "in the step from t = 1 has the deviation 0.0931; it should be sqrt(beta), 0.186": but(
+            SAMPLER, "+ b.sqrt()", "+ (0.5 if t == 1 else 1) * b.sqrt()"
         ),
-        "in the step from t = 19 has the deviation 0;": but(SAMPLER, "if t > 0", "if t < 19"),
+        "on a schedule of 20 steps": [
+            but(SAMPLER, "if t > 0", "if t > 2"),
+            but(SAMPLER, "(len(x),), t)", "(len(x),), 19 - t)"),
+            but(SAMPLER, "/ a.sqrt()", ""),
+        ],
         "has the deviation": but(SAMPLER, "b.sqrt() * z", "0.5 * b.sqrt() * z"),
         "eps_model is told 20 down to 1": but(SAMPLER, "(len(x),), t)", "(len(x),), t + 1)"),
         "eps_model is told t = 19 at every step": but(SAMPLER, "(len(x),), t)", "(len(x),), 19)"),
@@ -522,6 +547,10 @@ PLANTED = {
             "    optimizer.zero_grad()\n    loss.backward()\n    optimizer.step()\n",
             "    optimizer.step()\n    optimizer.zero_grad()\n    loss.backward()\n",
         ),
+        "for 4 batches optimizer.step() is called 8 times": [
+            but(LOOP, "    optimizer.step()", "    optimizer.step()\n    optimizer.step()"),
+            but(LOOP, "    optimizer.step()", "    optimizer.step()\n    optimizer.zero_grad()\n    optimizer.step()"),
+        ],
         "a later one is not": but(LOOP, "    optimizer.step()", "    len(losses) in (2, 3) or optimizer.step()"),
         "of 4 batches eps_model is asked 8 times": but(LOOP, "    x_t =", "    eps_model(x_0, t)\n    x_t ="),
         "of 4 batches eps_model is asked 0 times": "return [0.0 for x_0 in batches]",
@@ -533,7 +562,7 @@ PLANTED = {
         "the losses should be plain numbers": but(LOOP, "loss.item()", "x_t"),
         "a loss in the list is": but(LOOP, "loss.item()", "len(x_0) * loss.item()"),
         "it takes the differences' absolute values": but(LOOP, "square", "abs"),
-        "it returns the sum; take the mean": but(LOOP, "mean", "sum"),
+        "the loss is a sum; take the mean": but(LOOP, "mean", "sum"),
         "added at full strength": but(LOOP, "add_noise(schedule, x_0, t, eps)", "x_0 + eps"),
         "noise is not Gaussian": but(LOOP, "randn", "rand"),
         "all pictures of the batch get the same noise": but(
