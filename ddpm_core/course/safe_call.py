@@ -3,6 +3,7 @@
 import ast
 import ctypes
 import inspect
+import math
 import textwrap
 import threading
 import time
@@ -133,7 +134,7 @@ def _check_parameters(answer: Callable, exercise: Exercise) -> None:
         raise NotYet(f"it should take what {exercise.wanted} takes; yours takes {signature}.") from None
 
 
-def _call(function: Callable, arguments: tuple, deadline: float, on_shapes: str) -> object:
+def _call(function: Callable, arguments: tuple, deadline: float, on_shapes: str | Callable) -> object:
     """What function returns; NotYet where it raises, never ends, returns nothing, or changes what it was given."""
     copies = tuple(map(_copy, arguments))  # whatever it does to them, the checks keep theirs
     returned = _run(function, copies, deadline, on_shapes)
@@ -167,7 +168,7 @@ def _equal(a: object, b: object) -> bool:
     return not isinstance(a, Tensor) or torch.equal(a, b)
 
 
-def _run(function: Callable, arguments: tuple, deadline: float, on_shapes: str) -> object:
+def _run(function: Callable, arguments: tuple, deadline: float, on_shapes: str | Callable) -> object:
     """Calls it in a thread, which can be stopped; NotYet where it raises or never ends."""
     outcome: dict[str, object] = {}
 
@@ -193,18 +194,24 @@ def _run(function: Callable, arguments: tuple, deadline: float, on_shapes: str) 
     return outcome["returned"]
 
 
-def _explained(error: BaseException, function: Callable, arguments: tuple, on_shapes: str) -> str:
+def _explained(error: BaseException, function: Callable, arguments: tuple, on_shapes: str | Callable) -> str:
     """An exception inside a learner's function, as a sentence with the line where it arose."""
     message = str(error).strip().partition("\n")[0]
     lowered = message.lower()
     code = getattr(function, "__code__", None)
+    takes_t = code is not None and "t" in code.co_varnames[: code.co_argcount]
+    codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    own = [each for each in codes if code and each.co_filename == code.co_filename]
+    names = own[-1].co_names if own else ()  # that are used in the function where it arose
     if any(words in lowered for words in ("not compiled with cuda", "nvidia driver", "no cuda gpus")):
         sentence = f"it asks for a GPU, and this machine has none. {ON_ITS_DEVICE}"
     elif "same device" in lowered:
         sentence = f"it mixes tensors on two devices. {ON_ITS_DEVICE}"
     elif "must match the size of tensor" in lowered:
         sentence = f"two shapes do not fit together ({message})."
-        if on_shapes or (code and "t" in code.co_varnames[: code.co_argcount]):
+        if callable(on_shapes):
+            sentence += f" {on_shapes(message)}"
+        elif on_shapes or takes_t:
             sentence += f" {on_shapes or _help_on_t(message, arguments)}"
     elif "is ambiguous" in lowered:
         sentence = (
@@ -212,15 +219,32 @@ def _explained(error: BaseException, function: Callable, arguments: tuple, on_sh
             "number or picture by itself, use torch.where(condition, this, that)."
         )
     elif f"out of bounds for dimension 0 with size {T}" in lowered:
-        sentence = f"an index goes beyond the schedule ({message}): its {T} steps are counted from 0 to {T - 1}."
+        sentence = (
+            f"an index goes beyond the schedule that this is tried on ({message}): its {T} steps are counted from 0 to "
+            f"{T - 1}."
+        )
     elif isinstance(error, RecursionError):
         sentence = "it calls itself without end."
     else:
         sentence = f"it stops with {type(error).__name__}" + (f": {message}" if message else "")
         sentence += "" if sentence.endswith((".", "?")) else "."
+        sentence += _help_on_numbers(lowered, names, takes_t)
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.line for frame in frames if code and frame.filename == code.co_filename]
     return sentence + (f" It was in this line:  {lines[-1]}" if lines and lines[-1] else "")
+
+
+def _help_on_numbers(message: str, names: tuple[str, ...], takes_t: bool) -> str:
+    """What to do where one number is asked for and a tensor given, or the other way round."""
+    if "'float' object has no attribute 'sqrt'" in message or "sqrt(): argument 'input'" in message:
+        return " A plain number is no tensor: write x ** 0.5, or math.sqrt(x)."
+    one_number = "only one element tensors", "only integer tensors", "cannot be converted to scalar"
+    if not any(words in message for words in one_number):
+        return ""
+    of_math = [name for name in names if callable(getattr(math, name, None)) and hasattr(torch, name)]
+    if "math" in names and of_math and "index" not in message:
+        return f" math.{of_math[0]} takes one number; torch.{of_math[0]} takes a tensor."
+    return " t holds one step per picture; look them up: schedule.alpha_bars[t]." if takes_t else ""
 
 
 def _help_on_t(message: str, arguments: tuple) -> str:

@@ -40,12 +40,13 @@ def check(name: str, answer: object) -> None:
             print(f"{name} is not done yet." + (" (You have solved it before.)" if name in done() else ""))
             return
         with torch.random.fork_rng(devices=[]):  # an answer that draws from the global source disturbs nobody
-            exercise.examine(made_safe(answer, exercise))
+            note = exercise.examine(made_safe(answer, exercise))
     except NotYet as problem:
         print(f'{name} is not right yet: {problem}\nMore help: hint("{name}").')
     else:
         record(name)
-        print(f"{name} is correct. {_counted()}")
+        note = _whose(answer) or note
+        print(f"{name} is correct{f' ({note})' if note else ''}. {_counted()}")
 
 
 def hint(name: str) -> None:
@@ -67,7 +68,8 @@ def reveal(name: str) -> None:
     exercise = _exercise(name)
     show_source(exercise.answer)
     if exercise.general:
-        print(f"The package's own form does more: show_source({exercise.general}).")
+        form = exercise.general
+        print(f"The package's own form {exercise.general_is}: from ddpm_core import {form}; show_source({form}).")
 
 
 def gate(
@@ -137,6 +139,15 @@ def progress() -> None:
         names += [f"gate {notebook}"] if notebook in GATES else []
         print(f"{notebook}  " + "  ".join(f"{DONE if name in finished else OPEN} {name}" for name in names))
     print(_counted())
+
+
+def _whose(answer: object) -> str:
+    """A note where the answer is a function of the package, handed over as it is."""
+    package, _, rest = (getattr(answer, "__module__", None) or "").partition(".")
+    if not callable(answer) or package != "ddpm_core" or rest.startswith("course."):
+        return ""
+    own = getattr(answer, "__name__", type(answer).__name__)
+    return f"by the package's own {own}; the exercise is to write it yourself"
 
 
 def _counted() -> str:

@@ -107,7 +107,7 @@ def test_whatever_a_function_does_the_answer_is_a_sentence(answer, words, capsys
 def test_a_schedule_that_an_answer_spoils_is_whole_for_the_next(capsys):
     check("add_noise", answering("schedule.alpha_bars.mul_(0.5)\nreturn x_0"))
     check("add_noise", add_noise)
-    assert "add_noise is correct." in capsys.readouterr().out
+    assert "add_noise is correct" in capsys.readouterr().out
 
 
 STUBBORN = """
@@ -132,7 +132,7 @@ def test_an_endless_loop_is_stopped_and_leaves_no_thread(body, capsys, monkeypat
 @pytest.mark.parametrize("answer", [Noiser(), Noiser().add, NoisyModule(), lambda *case: add_noise(*case)])
 def test_an_instance_that_can_be_called_is_as_good_as_a_function(answer, capsys):
     check("add_noise", answer)
-    assert "add_noise is correct." in capsys.readouterr().out
+    assert "add_noise is correct" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_a_finished_answer_that_mentions_not_implemented_error_is_finished(body,
     finished = answering(body)
     for answer in (finished, functools.wraps(finished)(lambda *case: finished(*case))):
         check("add_noise", answer)
-        assert "add_noise is correct." in capsys.readouterr().out
+        assert "add_noise is correct" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,9 @@ def test_three_levels_of_help_lead_from_a_hint_to_the_source(name, capsys):
     with mock.patch("ddpm_core.course.tutor.show_source") as show_source:
         reveal(name)
     assert show_source.call_args.args[0] is exercise.answer
-    assert (f"show_source({exercise.general})" if exercise.general else "") in capsys.readouterr().out
+    form = exercise.general
+    said = capsys.readouterr().out
+    assert (f"from ddpm_core import {form}; show_source({form})" in said) if form else not said
     check(name, ...)
     assert capsys.readouterr().out == f"{name} is not done yet.\n"
 
@@ -69,13 +71,22 @@ def test_what_is_done_outlives_the_kernel(progress_file, capsys, monkeypatch):
     assert "02  ● add_noise  ○ cosine_betas  ○ posterior\n" in said
     assert "04  ○ diffusion_loss  ○ ddpm_step  ○ ddim_step  ○ v_to_eps  ○ repaired_sampler  ○ repaired_loop" in said
     assert "○ repaired_loop  ○ clinic  ○ luck  ○ gate 04\n" in said
-    assert said.endswith("1 of 22 done.\n")
+    assert "06  ○ ddim_eta_step  ○ slerp  ○ sdedit_start  ○ inpaint_step\n" in said
+    assert said.endswith("1 of 26 done.\n")
+
+
+def test_a_function_of_the_package_handed_over_is_correct_but_told(capsys):
+    check("add_noise", add_noise)
+    assert capsys.readouterr().out.startswith("add_noise is correct (by the package's own add_noise;")
+    check("add_noise", lambda *arguments: add_noise(*arguments))
+    check("add_noise", EXERCISES["add_noise"].answer)
+    assert capsys.readouterr().out.count("add_noise is correct. 1 of") == 2
 
 
 def test_a_damaged_progress_file_is_begun_anew(progress_file, capsys):
     progress_file.write_text('{"no')
     progress()
-    assert "0 of 22 done." in capsys.readouterr().out
+    assert "0 of 26 done." in capsys.readouterr().out
     check("add_noise", add_noise)
     assert json.loads(progress_file.read_text()) == ["add_noise"]
 

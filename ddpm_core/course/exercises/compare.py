@@ -31,12 +31,13 @@ class Exercise:
     """One exercise. Its name, parameters and notebook are read off the answer: my_add_noise, in notebook_02.py."""
 
     answer: Callable  # its source is the solution: short, and in the form of the notebook's stub
-    examine: Callable[[Answer], None]  # raises NotYet
+    examine: Callable[[Answer], str | None]  # raises NotYet; may return a note on an answer that is right
     hint: str
     sketch: str
     general: str = ""  # what does the same in the package, where it does more than the answer
+    general_is: str = "does more"  # what that one does, where it can be said in a few words
     value: str = ""  # where a value is asked for, its name in the notebook; answer() makes it
-    on_shapes: str = ""  # what to try where two shapes in the learner's function do not fit together
+    on_shapes: str | Callable[[str], str] = ""  # what to try where two shapes do not fit, or a function of the error
     planted: tuple[str, ...] = ()  # where the learner repairs a function: edits of the answer that put the bugs in
 
     @property
@@ -105,7 +106,7 @@ class Compare:
         self.first(answer)
         if self.t_per_picture:
             self._check_rows(answer)
-        expected = [self._tensor(self.right, case) for case in self.cases]
+        expected = [torch.as_tensor(self._tensor(self.right, case)) for case in self.cases]
         given = [
             check_output(self._tensor(answer, case), tensor, case)
             for case, tensor in zip(self.cases, expected, strict=True)
@@ -195,11 +196,11 @@ def _another(argument: object) -> object:
     """An argument of the same kind with other values; itself, where that would change what the shapes should be."""
     if isinstance(argument, NoiseSchedule):
         return NoiseSchedule(0.5 * argument.betas)
-    if isinstance(argument, Tensor) and argument.is_floating_point():
+    if isinstance(argument, float) or (isinstance(argument, Tensor) and argument.is_floating_point()):
         return 0.5 * argument + 0.1
     if isinstance(argument, Tensor):
         return torch.zeros_like(argument) if argument.dtype == torch.bool else (argument + 1) % T
-    return argument + 1 if isinstance(argument, float) else argument
+    return argument
 
 
 def check_output(output: object, expected: Tensor, case: tuple = (), what: str = "it") -> Tensor:
@@ -229,6 +230,7 @@ def check_output(output: object, expected: Tensor, case: tuple = (), what: str =
 
 SCHEDULE = NoiseSchedule(linear_betas(20, 0.02, 0.3))
 T = len(SCHEDULE)
+ON_T_STEPS = f"on a schedule of {T} steps"  # the learner's own has another number of them
 # SQUARE has as many pictures as a row has pixels: a t of shape (B,) that was not reshaped raises nothing here.
 SQUARE, OBLONG = (4, 1, 4, 4), (3, 2, 5, 4)
 
@@ -250,3 +252,7 @@ NOT_RESHAPED = (
 )
 ON_ITS_DEVICE = "Make new tensors on the device of an input: device=x.device."
 ONLY_FIRST = "every picture has a t of its own, but the t of the first one is used for all."
+COUNTED_FROM_1 = (
+    "z is left out at t = 1, too. Algorithm 2 counts from 1, and its last step is t = 1; code counts from 0, so the "
+    "last step is t = 0."
+)

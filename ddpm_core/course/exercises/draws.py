@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ddpm_core.course.exercises.compare import NOT_RESHAPED, SCHEDULE, Answer, NotYet, T, noise
+from ddpm_core.course.exercises.compare import NOT_RESHAPED, ON_T_STEPS, SCHEDULE, Answer, NotYet, T, noise
 from ddpm_core.support.guards import describe
 
 # ---- diffusion_loss --------------------------------------------------------------------------------------------------
@@ -85,8 +85,8 @@ def check_steps(t: object, count: int) -> None:
         raise NotYet(f"eps_model needs t as a long tensor (B,), one step per picture; it got {describe(t)}.")
     if t.min() < 0 or t.max() >= T:
         raise NotYet(
-            f"eps_model is told steps from {t.min()} to {t.max()}. They are counted from 0 to T - 1, here {T - 1}, and "
-            "eps_model is told the same t that x_t was mixed with."
+            f"{ON_T_STEPS} eps_model is told steps from {t.min()} to {t.max()}. They are counted from 0 to T - 1, "
+            f"here {T - 1}, and eps_model is told the same t that x_t was mixed with."
         )
     if (t == t[0]).all():
         raise NotYet("all pictures of the batch share one t: draw one for each, torch.randint(T, (B,)).")
@@ -125,11 +125,11 @@ def compared_with(slopes: tuple[Tensor, Tensor], losses: tuple[float, float]) ->
             raise NotYet(f"it takes the mean of the differences, in which those above and below 0 cancel; {squares}.")
         raise NotYet(f"it takes the differences' absolute values; {squares}.")
     if abs(slopes[0].square().mean().item() - 1) < 1e-3:
-        raise NotYet("it returns the root of the mean square; the loss is without the root.")
+        raise NotYet("the loss is the root of the mean square; it should be without the root.")
     if torch.allclose(rise, torch.full_like(rise, factor), rtol=1e-3):  # squares, but no mean of them
         picture = slopes[0][0].numel()
         if abs(factor / N - 1) < 1e-3:
-            raise NotYet("it returns the sum; take the mean, or the loss grows with the size of batch and pictures.")
+            raise NotYet("the loss is a sum; take the mean, or it grows with the size of batch and pictures.")
         if abs(factor / picture - 1) < 1e-3:
             raise NotYet("it sums over the numbers of a picture; take the mean of them, too.")
         if abs(factor * picture / N - 1) < 1e-3:

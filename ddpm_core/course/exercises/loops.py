@@ -6,7 +6,16 @@ What a loop does is told from what it asks its network and what it makes of the 
 import torch
 from torch import Tensor
 
-from ddpm_core.course.exercises.compare import SCHEDULE, Answer, NotYet, T, check_output, noise
+from ddpm_core.course.exercises.compare import (
+    COUNTED_FROM_1,
+    ON_T_STEPS,
+    SCHEDULE,
+    Answer,
+    NotYet,
+    T,
+    check_output,
+    noise,
+)
 from ddpm_core.course.exercises.draws import check_mixing, check_noise, check_steps, compared_with, same
 from ddpm_core.support.guards import describe
 
@@ -32,7 +41,8 @@ class _Witness:
         return torch.sin(2 * x_t + t.reshape(-1, 1, 1, 1))
 
 
-def examine_sampler(answer: Answer) -> None:
+def examine_sampler(answer: Answer) -> str | None:
+    """Returns a note on an answer that is right, but has the other variance; else as every examiner."""
     x_T = noise(2000, 1, 4, 4, seed=9)
 
     def draw(seed: int, witness: _Witness) -> Tensor:
@@ -48,15 +58,16 @@ def examine_sampler(answer: Answer) -> None:
     for t in range(T - 1, 0, -1):
         if same(fresh[t], fresh[t][:1].expand_as(fresh[t])) and fresh[t].std() > 1e-3:
             raise NotYet("all pictures of the batch get the same fresh noise: draw it in the shape of the batch.")
-        _check_mean(fresh[t], chain[T - 1 - t], t)
+        _check_mean(chain[T - 1 - t], chain[T - t], t)
         if t == T - 1 and _correlation(fresh[t], fresh[t - 1]) > 0.9:  # before x_t, which then has it, looks wrong
             raise NotYet("the noise is the same at every step: draw it inside the loop, anew for each step.")
-    _check_deviations({t: fresh[t].std().item() for t in range(1, T)})
+    note = _check_deviations({t: fresh[t].std().item() for t in range(1, T)})
     _check_last_step(x_0, chain[-2])
     if not torch.equal(draw(0, _Witness()), x_0):
         raise NotYet("the same generator, seeded the same, gives other pictures: hand it on, generator=generator.")
     if torch.equal(draw(1, _Witness()), x_0):
         raise NotYet("the fresh noise is the same for every generator: hand it on, generator=generator.")
+    return note
 
 
 def _check_questions(asked: list[tuple[Tensor, Tensor]], x_T: Tensor) -> None:
@@ -71,53 +82,82 @@ def _check_questions(asked: list[tuple[Tensor, Tensor]], x_T: Tensor) -> None:
     if not torch.equal(asked[0][0], x_T):
         raise NotYet("the first x_t that eps_model is given is not x_T: the loop begins with x_T as it is.")
     if len(asked) != T:
-        raise NotYet(f"eps_model is asked {len(asked)} times; the schedule has {T} steps, so it should be {T} times.")
+        raise NotYet(f"{ON_T_STEPS} eps_model is asked {len(asked)} times; it should be once per step.")
     if any((t != t[0]).any() for _, t in asked):
         raise NotYet("the pictures of the batch are told different steps; in sampling all of them are at the same t.")
     told = [int(t[0]) for _, t in asked]
     if told == list(range(T)):
         raise NotYet(
-            f"eps_model is told 0, 1, ..., {T - 1}, the number of the step, in place of the timestep. x_T is all "
-            f"noise, so that the network should hear {T - 1} first, then {T - 2}, and so on down to 0."
+            f"{ON_T_STEPS} eps_model is told 0, 1, ..., {T - 1}, the number of the step, in place of the timestep. "
+            f"x_T is all noise, so that the network should hear {T - 1} first, then {T - 2}, and so on down to 0."
         )
     if told == list(range(T, 0, -1)):
-        raise NotYet(f"eps_model is told {T} down to 1. Timesteps are counted from 0: {T - 1} down to 0.")
+        raise NotYet(f"{ON_T_STEPS} eps_model is told {T} down to 1. Steps are counted from 0: {T - 1} down to 0.")
     if len(set(told)) == 1:
-        raise NotYet(f"eps_model is told t = {told[0]} at every step; it should be {T - 1} down to 0.")
+        raise NotYet(f"{ON_T_STEPS} eps_model is told t = {told[0]} at every step; it should be {T - 1} down to 0.")
     if told != list(range(T - 1, -1, -1)):
-        raise NotYet(f"eps_model is told t = {told[0]}, {told[1]}, ..., {told[-1]}; it should be {T - 1} down to 0.")
+        steps = f"t = {told[0]}, {told[1]}, ..., {told[-1]}"
+        raise NotYet(f"{ON_T_STEPS} eps_model is told {steps}; it should be {T - 1} down to 0.")
 
 
-def _mean(x_t: Tensor, t: int) -> Tensor:
-    """Where Algorithm 2 leads from x_t without fresh noise."""
-    beta, alpha_bar = SCHEDULE.betas[t], SCHEDULE.alpha_bars[t]
+def _mean(x_t: Tensor, t: int, step: int | None = None) -> Tensor:
+    """Where Algorithm 2 leads from x_t without fresh noise. step: whose alpha, beta and alpha_bar; None: those of t."""
+    step = t if step is None else step
     eps_hat = _Witness.eps_hat(x_t, torch.full((len(x_t),), t))
-    return (x_t - beta / (1 - alpha_bar).sqrt() * eps_hat) / SCHEDULE.alphas[t].sqrt()
+    share = SCHEDULE.betas[step] / (1 - SCHEDULE.alpha_bars[step]).sqrt()
+    return (x_t - share * eps_hat) / SCHEDULE.alphas[step].sqrt()
 
 
 _THE_MEAN = "(x_t - beta / sqrt(1 - alpha_bar) * eps_hat) / sqrt(alpha)"
 
 
-def _check_mean(added: Tensor, x_t: Tensor, t: int) -> None:
+def _check_mean(x_t: Tensor, x_before: Tensor, t: int) -> None:
+    if _is_mean(_mean(x_t, t), x_t, x_before, t):
+        return
+    for step, why in (
+        (T - 1 - t, "the two count in opposite directions. Use the same number for both."),
+        (t - 1, "use the same number for both."),
+    ):
+        if _is_mean(_mean(x_t, t, step), x_t, x_before, t):
+            raise NotYet(
+                f"{ON_T_STEPS} eps_model is told t = {t}, but alpha, beta and alpha_bar are those of t = {step}: {why}"
+            )
+    raise NotYet(f"{ON_T_STEPS} the step from t = {t} does not lead to {_THE_MEAN}, with fresh noise added to that.")
+
+
+def _is_mean(mean: Tensor, x_t: Tensor, x_before: Tensor, t: int) -> bool:
     """What is added to the mean must know nothing of x_t and eps_hat: fitted to them, it gets factors of about 0."""
+    added = x_before - mean
     known = torch.stack([x_t, _Witness.eps_hat(x_t, torch.full((len(x_t),), t)), torch.ones_like(x_t)])
     A, b = known.flatten(1).T.double(), added.flatten().double()
     factors = torch.linalg.lstsq(A, b[:, None]).solution[:, 0]
     spread = (b - A @ factors).std() * torch.linalg.pinv(A.T @ A).diagonal().sqrt()  # of each factor, by chance
-    if (factors.abs() > 7 * spread + 1e-3).any():
-        raise NotYet(f"the step from t = {t} does not lead to {_THE_MEAN}, with fresh noise added to that.")
+    return bool((factors.abs() <= 7 * spread + 1e-3).all())
 
 
-def _check_deviations(measured: dict[int, float]) -> None:
-    """Is the fresh noise as strong as sqrt(beta), or as the root of the posterior's variance, at every step but 0?"""
+def _check_deviations(measured: dict[int, float]) -> str | None:
+    """Is the fresh noise as strong as sqrt(beta), or as the root of the posterior's variance, at every step but 0?
+
+    Returns a note where it is the second.
+    """
     beta = SCHEDULE.betas
     posterior = SCHEDULE.beta_bars_prev / SCHEDULE.beta_bars * beta
 
     def are(deviations: Tensor) -> bool:
         return all(abs(measured[t] - deviations[t].item()) < 0.03 * deviations[t].item() + 1e-4 for t in measured)
 
-    if are(beta.sqrt()) or are(posterior.sqrt()):
-        return
+    if are(beta.sqrt()):
+        return None
+    if are(posterior.sqrt()):
+        return "with the posterior's variance; the exercise asked for beta"
+    left_out = [t for t in measured if measured[t] < 1e-4]
+    if left_out == [1]:
+        raise NotYet(f"{ON_T_STEPS} {COUNTED_FROM_1}")
+    if left_out == [T - 1]:
+        raise NotYet(
+            f"{ON_T_STEPS} z is left out in the first step, t = {T - 1}; it should be left out in the last, t = 0, and "
+            "nowhere else. `step` counts up: ask about t."
+        )
     if are(0 * beta):
         raise NotYet("no fresh noise comes in: add sqrt(beta) * z at every step but the last.")
     if are(beta) or are(posterior):
@@ -129,8 +169,8 @@ def _check_deviations(measured: dict[int, float]) -> None:
         raise NotYet("z comes in at full strength: it gets the factor sqrt(beta).")
     t = max(measured, key=lambda t: abs(measured[t] / beta[t].sqrt().item() - 1))
     raise NotYet(
-        f"the fresh noise in the step from t = {t} has the deviation {measured[t]:.3g}; it should be sqrt(beta), "
-        f"{beta[t].sqrt():.3g}."
+        f"{ON_T_STEPS} the fresh noise in the step from t = {t} has the deviation {measured[t]:.3g}; it should be "
+        f"sqrt(beta), {beta[t].sqrt():.3g}."
     )
 
 
@@ -191,6 +231,8 @@ class _Run:
         model = _Learner(_BATCHES[0].shape, first)
         optimizer = torch.optim.SGD(model.parameters(), lr=_RATE * _N)
         batches = [x_0.clone() for x_0 in _BATCHES]
+        steps: list[object] = []
+        optimizer.register_step_post_hook(lambda *arguments: steps.append(arguments))
         losses = answer(model, SCHEDULE, batches, optimizer, torch.Generator().manual_seed(seed))
         self.losses = _checked_losses(losses)
         if not all(map(torch.equal, batches, _BATCHES)):
@@ -198,6 +240,11 @@ class _Run:
         if len(model.asked) != len(_BATCHES):
             raise NotYet(
                 f"of {len(_BATCHES)} batches eps_model is asked {len(model.asked)} times; it should be once per batch."
+            )
+        if len(steps) > len(_BATCHES):
+            raise NotYet(
+                f"for {len(_BATCHES)} batches optimizer.step() is called {len(steps)} times; it should be once per "
+                "batch."
             )
         self.x_t, self.t, self.answers = map(list, zip(*model.asked, strict=True))
         after = [*self.answers[1:], model.answers.detach()]

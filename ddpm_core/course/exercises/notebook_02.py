@@ -180,7 +180,7 @@ COSINE_BETAS = Exercise(
 
 
 def my_posterior(schedule, x_0, x_t, t):
-    previous = torch.cat([torch.ones(1), schedule.alpha_bars[:-1]])
+    previous = torch.cat([torch.ones_like(schedule.alpha_bars[:1]), schedule.alpha_bars[:-1]])
     parts = previous, schedule.alpha_bars, schedule.alphas, schedule.betas
     alpha_bar_prev, alpha_bar, alpha, beta = (part[t].reshape(-1, 1, 1, 1) for part in parts)
     of_x_0 = alpha_bar_prev.sqrt() * beta / (1 - alpha_bar)
@@ -195,7 +195,7 @@ def _joined(output: object, schedule: NoiseSchedule, x_0: Tensor, *others: Tenso
         raise NotYet(f"it should return two things, mean and variance; it returns {describe(output)}.")
     mean, variance = output
     mean = check_output(mean, x_0, what="the mean:")
-    if isinstance(variance, Tensor) and variance.shape == (len(x_0),):
+    if isinstance(variance, Tensor) and variance.shape == (len(x_0),):  # _check_pair says so where the mean is right
         variance = variance.reshape(-1, 1, 1, 1)
     if not isinstance(variance, Tensor) or not variance.is_floating_point():
         raise NotYet(f"the variance should be a tensor of floats, one number per picture; it is {describe(variance)}.")
@@ -216,10 +216,11 @@ def _from_two_witnesses(schedule, x_0, x_t, t):
     return variance * (alpha.sqrt() / beta * x_t + alpha_bar_prev.sqrt() / (1 - alpha_bar_prev) * x_0), variance
 
 
+_IN_FRONT = "torch.ones_like(schedule.alpha_bars[:1])"
 _posterior_cases = [(SCHEDULE, x_0, x_t, t) for x_0, x_t, t in picture_cases()]
 
 
-def _check_order(answer: Answer) -> None:
+def _check_pair(answer: Answer) -> None:
     case = _posterior_cases[0]
     output = answer(*case)
     if isinstance(output, (tuple, list)) and len(output) == 2 and all(isinstance(part, Tensor) for part in output):
@@ -227,6 +228,12 @@ def _check_order(answer: Answer) -> None:
         is_mean = [part.shape == mean.shape and torch.allclose(part.float(), mean, 1e-3, 1e-4) for part in output]
         if is_mean == [False, True]:
             raise NotYet("mean and variance have changed places: return mean, variance.")
+        shape = tuple(output[1].shape)
+        if is_mean[0] and len(shape) != mean.ndim:
+            raise NotYet(
+                f"the variance has the shape {shape}. It is to be multiplied with pictures, so that it should have the "
+                "shape (B, 1, 1, 1): reshape what you look up with t."
+            )
 
 
 POSTERIOR = Exercise(
@@ -234,7 +241,7 @@ POSTERIOR = Exercise(
     general="posterior",
     hint="alpha_bar_prev is alpha_bars one place earlier, with a 1 in front. The rest is equations 6 and 7.",
     sketch=(
-        "previous = torch.cat([torch.ones(1), schedule.alpha_bars[:-1]])\n"
+        "previous = torch.cat([torch.ones_like(schedule.alpha_bars[:1]), ...])\n"
         "alpha_bar_prev, alpha_bar, alpha, beta = ...  # each [t], shaped (B, 1, 1, 1)\n"
         "mean = ... * x_0 + ... * x_t\nvariance = ... * beta\nreturn mean, variance"
     ),
@@ -244,20 +251,20 @@ POSTERIOR = Exercise(
         t_per_picture=True,
         to_tensor=_joined,
         parts=("the mean", "the variance"),
-        first=_check_order,
+        first=_check_pair,
         bugs={
-            ("torch.ones(1)", "schedule.alpha_bars[-1:]"): (
+            (_IN_FRONT, "schedule.alpha_bars[-1:]"): (
                 "at t = 0 this reads alpha_bars[-1], the last of the schedule. Before step 0 nothing has been added: "
                 "there alpha_bar_prev is 1."
             ),
-            ("torch.ones(1)", "torch.zeros(1)"): (
+            (_IN_FRONT, "torch.zeros(1)"): (
                 "at t = 0 alpha_bar_prev is 0; before step 0 nothing has been added, so there it is 1."
             ),
-            ("torch.cat([torch.ones(1), schedule.alpha_bars[:-1]])", "schedule.alpha_bars"): (
+            (f"torch.cat([{_IN_FRONT}, schedule.alpha_bars[:-1]])", "schedule.alpha_bars"): (
                 "alpha_bar_prev is the alpha_bar of t itself; it should be the one before, with a 1 in front."
             ),
             ("alpha_bars[:-1]", "alphas[:-1]"): "alpha_bar_prev is read from alphas; read it from alpha_bars.",
-            ("torch.ones(1)", "schedule.alpha_bars[:1]"): (
+            (_IN_FRONT, "schedule.alpha_bars[:1]"): (
                 "at t = 0 this takes alpha_bars[0] for the alpha_bar before it. Before step 0 nothing has been added: "
                 "there it is 1."
             ),

@@ -12,8 +12,8 @@ from ddpm_core.support.guards import describe
 
 def my_time_embedding(t, num_sinusoids):
     half = num_sinusoids // 2
-    frequencies = 10_000 ** (-torch.arange(half) / half)
-    angles = t[:, None] * frequencies
+    i = torch.arange(half, device=t.device)
+    angles = t[:, None] * 10_000 ** (-i / half)
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
@@ -23,7 +23,7 @@ _EACH_FREQUENCY = "sines and cosines are of different frequencies: each of the h
 def _check_sign(answer: Answer) -> None:
     """At the first steps, as float32 rounds angles that rise to a million in a way of its own."""
     case = torch.tensor([0, 1]), 16
-    rising = edited(my_time_embedding, "-torch", "torch")(*case)
+    rising = edited(my_time_embedding, "-i", "i")(*case)
     if torch.allclose(check_output(answer(*case), rising, case).float(), rising, 1e-2, 1e-3):
         raise NotYet(
             "the frequencies rise from 1 towards 10,000, so that a step more turns most angles all the way round. They "
@@ -36,8 +36,8 @@ TIME_EMBEDDING = Exercise(
     general="TimeEmbedding",
     hint="A column of steps (B, 1) times a row of frequencies (half,) is a table of angles (B, half).",
     sketch=(
-        "half = num_sinusoids // 2\nfrequencies = 10_000 ** (-torch.arange(half) / ...)\n"
-        "angles = t[:, None] * ...\nreturn torch.cat([..., ...], dim=1)"
+        "half = num_sinusoids // 2\ni = torch.arange(..., device=t.device)\n"
+        "angles = t[:, None] * 10_000 ** (...)\nreturn torch.cat([..., ...], dim=1)"
     ),
     examine=Compare(
         my_time_embedding,
@@ -63,24 +63,28 @@ TIME_EMBEDDING = Exercise(
             ("angles.", "(2 * torch.pi * angles)."): (
                 "the angles carry a factor of 2 pi, which is not in this formula."
             ),
-            ("-torch.arange(half) / half", "-2 * torch.arange(half) / half"): (
+            ("-i / half", "-2 * i / half"): (
                 "the exponent is -2 i / half, and falls twice as fast as it should: -i / half, which is -2 i / "
                 "num_sinusoids."
             ),
-            ("arange(half)", "arange(1, half + 1)"): (
+            ("arange(half", "arange(1, half + 1"): (
                 "i goes from 1 to half; it should go from 0 to half - 1, so that the first frequency is 1."
             ),
             (
-                "torch.arange(half) / half",
-                "torch.arange(num_sinusoids) / num_sinusoids",
+                "arange(half",
+                "arange(num_sinusoids",
+                "/ half",
+                "/ num_sinusoids",
                 "s.sin",
                 "s[:, ::2].sin",
                 "s.cos",
                 "s[:, 1::2].cos",
             ): _EACH_FREQUENCY,
             (
-                "torch.arange(half) / half",
-                "torch.arange(num_sinusoids) / num_sinusoids",
+                "arange(half",
+                "arange(num_sinusoids",
+                "/ half",
+                "/ num_sinusoids",
                 "s.sin",
                 "s[:, :half].sin",
                 "s.cos",
@@ -116,9 +120,19 @@ def _new_block(in_channels: int, out_channels: int) -> ResidualBlock:
     return block.requires_grad_(False)
 
 
+_NARROW, _WIDE = 8, 16
+
+
+def _help_on_channels(message: str) -> str:
+    if f"({_NARROW})" in message and f"({_WIDE})" in message:
+        return "x and h have different numbers of channels here: that is what block.shortcut(x) is for."
+    return "scale and shift need the shape (B, C, 1, 1): [:, :, None, None], then .chunk(2, dim=1)."
+
+
 RESIDUAL_BLOCK = Exercise(
     answer=my_residual_block,
     general="ResidualBlock",
+    on_shapes=_help_on_channels,
     hint="Twice norm, silu, convolution; scale and shift come right after the second norm; the shortcut last.",
     sketch=(
         "h = block.conv_1(F.silu(...))\nscale, shift = block.scale_shift(...)[:, :, None, None].chunk(2, dim=1)\n"
@@ -127,8 +141,8 @@ RESIDUAL_BLOCK = Exercise(
     examine=Compare(
         my_residual_block,
         cases=[
-            (_new_block(8, 16), noise(3, 8, 4, 6, seed=3), noise(3, 12, seed=4)),
-            (_new_block(8, 8), noise(4, 8, 4, 4, seed=5), noise(4, 12, seed=6)),
+            (_new_block(_NARROW, _WIDE), noise(3, _NARROW, 4, 6, seed=3), noise(3, 12, seed=4)),
+            (_new_block(_NARROW, _NARROW), noise(4, _NARROW, 4, 4, seed=5), noise(4, 12, seed=6)),
         ],
         bugs={
             ("block.shortcut(x) + ", ""): "the shortcut is missing: at the end, add block.shortcut(x).",
@@ -224,7 +238,10 @@ def _examine_middle_shape(value: object) -> None:
     halved = [96 // 2**times for times in range(7)]
     if shape[1] != H and shape[1] in halved:
         halvings = "1 halving" if shape[1] == halved[1] else f"{halved.index(shape[1])} halvings"
-        raise NotYet(f"{shape[1]} is 96 after {halvings}; four levels have three steps down between them.")
+        in_patches = (
+            " (It would be 6 with patches of 2 x 2; here pixels are taken as they are.)" if shape[1] == 6 else ""
+        )
+        raise NotYet(f"{shape[1]} is 96 after {halvings}; four levels have three steps down between them.{in_patches}")
     if shape[1] == H:
         raise NotYet(
             f"height and width are right, but not the {shape[0]} channels: the middle is as wide as the last level."

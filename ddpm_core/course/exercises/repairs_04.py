@@ -33,7 +33,7 @@ REPAIRED_SAMPLER = Exercise(
     ),
     hint=(
         "Hold it against algorithm 2, line by line. What does the network hear about the time? Which factor has z? "
-        "What does the box say about z in the last step?"
+        "What does the table of section 1 say about z in the last step (its t = 1, the code's t = 0)?"
     ),
     sketch=(
         "x_t = x_T\n"

@@ -2,7 +2,17 @@
 
 import torch
 
-from ddpm_core.course.exercises.compare import ONLY_FIRST, SCHEDULE, Compare, Exercise, edited, noise, picture_cases
+from ddpm_core.course.exercises.compare import (
+    COUNTED_FROM_1,
+    ONLY_FIRST,
+    SCHEDULE,
+    Compare,
+    Exercise,
+    edited,
+    noise,
+    picture_cases,
+)
+from ddpm_core.course.exercises.leap import CHANGED_PLACES, LEAP_BUGS, PICTURE, T_BEFORE
 from ddpm_core.process import posterior, predict_x_0
 
 # ---- ddpm_step: one step of Algorithm 2 ------------------------------------------------------------------------------
@@ -32,6 +42,15 @@ _WHOLE_BATCH = (
     "z is left out for the whole batch as soon as one picture is at t = 0. Each picture has a t of its own; the "
     "posterior's variance is 0 at t = 0 by itself."
 )
+_LEFT_OUT = {
+    "(t > 1).reshape(-1, 1, 1, 1)": COUNTED_FROM_1,
+    "bool((t > 1).all())": f"{COUNTED_FROM_1} And each picture has a t of its own.",
+    "bool((t > 0).all())": _WHOLE_BATCH,
+    "bool(t[0] > 0)": ONLY_FIRST,
+    "bool(t[0] > 1)": ONLY_FIRST,
+}
+# No picture of the last case is at t = 0 or 1.
+_step_cases = [*picture_cases(), (noise(2, 1, 3, 3, seed=1), noise(2, 1, 3, 3, seed=2), torch.tensor([2, 8]))]
 
 DDPM_STEP = Exercise(
     answer=my_ddpm_step,
@@ -40,17 +59,20 @@ DDPM_STEP = Exercise(
     sketch="x_0_hat = predict_x_0(...)\nmean, variance = posterior(...)\nreturn mean + ... * z",
     examine=Compare(
         _step_spelled_out,
-        cases=[(SCHEDULE, x_t, t, eps_hat, noise(*x_t.shape, seed=7)) for x_t, eps_hat, t in picture_cases()],
+        cases=[(SCHEDULE, x_t, t, eps_hat, noise(*x_t.shape, seed=7)) for x_t, eps_hat, t in _step_cases],
         t_per_picture=True,
         on_nan="is there a root of a negative number, or 0 / 0? posterior returns mean, variance, in this order.",
         bugs={
+            ("variance.sqrt() * z", f"{variance}.sqrt() * z * {where}"): words
+            for variance in ("variance", "beta")
+            for where, words in _LEFT_OUT.items()
+        }
+        | {
             (" + variance.sqrt() * z", ""): "no fresh noise comes in: add sqrt(variance) * z.",
             ("variance.sqrt()", "variance"): "z is multiplied with the variance; it should be its root, the deviation.",
             ("variance.sqrt() * z", "z"): "z comes in at full strength: it gets the factor sqrt(variance).",
             ("variance.sqrt() * z", "variance.sqrt()"): "z is left out: the deviation multiplies z.",
             ("mean + variance", "mean - variance"): "z is subtracted; with the z that is given, add it.",
-            ("variance.sqrt() * z", "variance.sqrt() * z * bool((t > 0).all())"): _WHOLE_BATCH,
-            ("variance.sqrt() * z", "beta.sqrt() * z * bool((t > 0).all())"): _WHOLE_BATCH,
             ("= (1 - alpha_bar_prev) / (1 - alpha_bar)", "= (1 - alpha_bar) / (1 - alpha_bar_prev)"): (
                 "in the variance the fraction stands on its head: (1 - alpha_bar_prev) / (1 - alpha_bar) * beta."
             ),
@@ -124,8 +146,7 @@ DDPM_STEP = Exercise(
 
 
 def my_ddim_step(schedule, x_t, t, eps_hat, t_before):
-    alpha_bars = torch.cat([torch.ones(1), schedule.alpha_bars])  # with that of the clean picture in front
-    alpha_bar_before = alpha_bars[t_before + 1].reshape(-1, 1, 1, 1)
+    alpha_bar_before = schedule.alpha_bars_prev[t_before + 1].reshape(-1, 1, 1, 1)  # 1 where t_before is -1
     x_0_hat = predict_x_0(schedule, x_t, t, eps_hat)
     return alpha_bar_before.sqrt() * x_0_hat + (1 - alpha_bar_before).sqrt() * eps_hat
 
@@ -137,29 +158,24 @@ def _ddim_spelled_out(schedule, x_t, t, eps_hat, t_before):
     return before.sqrt() * x_0_hat + (1 - before).sqrt() * eps_hat
 
 
-def _clipped_ddim_step(schedule, x_t, t, eps_hat, t_before):
-    before = torch.cat([torch.ones(1), schedule.alpha_bars])[t_before + 1].reshape(-1, 1, 1, 1)
-    x_0_hat = predict_x_0(schedule, x_t, t, eps_hat).clamp(-1, 1)
-    return before.sqrt() * x_0_hat + (1 - before).sqrt() * eps_hat
-
-
 def _posterior_mean(schedule, x_t, t, eps_hat, t_before):
     mean, _ = posterior(schedule, predict_x_0(schedule, x_t, t, eps_hat), x_t, t)
     return mean
 
 
-_t_before = torch.tensor([-1, 4, -1, 9]), torch.tensor([7, -1, 4]), torch.tensor([0, 14, 3])
-_picture, _noise = "before.sqrt() * x_0_hat", "(1 - before).sqrt() * eps_hat\n"
+_noise = "(1 - before).sqrt() * eps_hat\n"
 
 DDIM_STEP = Exercise(
     answer=my_ddim_step,
+    general="ddim_step",
+    general_is="goes to the step before, in a respaced schedule",
     hint=(
-        "predict_x_0 as in ddpm_step; then mix that picture with the same eps_hat once more, for t_before. Where "
-        "t_before is -1, alpha_bar is 1: put a 1 in front of alpha_bars, and t_before + 1 finds it."
+        "First leap, with predict_x_0(schedule, x_t, t, eps_hat); then mix that picture with the same eps_hat once "
+        "more, for t_before. Where t_before is -1, alpha_bar is 1: alpha_bars_prev has that 1 in front, and "
+        "t_before + 1 finds it."
     ),
     sketch=(
-        "alpha_bars = torch.cat([torch.ones(1), ...])\n"
-        "alpha_bar_before = alpha_bars[...].reshape(-1, 1, 1, 1)\n"
+        "alpha_bar_before = schedule.alpha_bars_prev[...].reshape(-1, 1, 1, 1)\n"
         "x_0_hat = predict_x_0(...)\n"
         "return ... * x_0_hat + ... * eps_hat"
     ),
@@ -167,16 +183,13 @@ DDIM_STEP = Exercise(
         _ddim_spelled_out,
         cases=[
             (SCHEDULE, x_t, t, eps_hat, before)
-            for (x_t, eps_hat, t), before in zip(picture_cases(), _t_before, strict=True)
+            for (x_t, eps_hat, t), before in zip(picture_cases(), T_BEFORE, strict=True)
         ],
         t_per_picture=True,
         bugs={
-            (_picture, "alpha_bar.sqrt() * x_0_hat", _noise, "(1 - alpha_bar).sqrt() * eps_hat\n"): (
+            (PICTURE, "alpha_bar.sqrt() * x_0_hat", _noise, "(1 - alpha_bar).sqrt() * eps_hat\n"): (
                 "it returns x_t itself. That comes out where x_0_hat and eps_hat are mixed with the alpha_bar of t; "
                 "mix them with that of t_before."
-            ),
-            (_picture, "alpha_bar.sqrt() * x_0_hat"): (
-                "the factor of x_0_hat comes from t; it is the root of the alpha_bar of t_before."
             ),
             (_noise, "(1 - alpha_bar).sqrt() * eps_hat\n"): (
                 "the factor of eps_hat comes from t; it is sqrt(1 - alpha_bar), with the alpha_bar of t_before."
@@ -192,40 +205,13 @@ DDIM_STEP = Exercise(
             ("torch.ones(1)", "torch.zeros(1)"): (
                 "where t_before is -1, alpha_bar is taken to be 0: all noise. Before step 0 it is 1: no noise at all."
             ),
-            ("(t, t_before)", "(t, t - 1)"): (
-                "t_before is left out: this goes from t to t - 1, and should go to t_before, which may be further away."
-            ),
-            ("(t, t_before)", "(t, t_before - 1)"): (
-                "the step is off by one: this mixes for t_before - 1; it is the alpha_bar of t_before."
-            ),
-            ("(t, t_before)", "(t, t_before + 1)"): (
-                "the step is off by one: this mixes for t_before + 1; it is the alpha_bar of t_before."
-            ),
-            (_picture, "before * x_0_hat", _noise, "(1 - before) * eps_hat\n"): (
+            (PICTURE, "before * x_0_hat", _noise, "(1 - before) * eps_hat\n"): (
                 "both square roots are missing where x_0_hat and eps_hat are mixed: factors are roots of variances."
             ),
-            (_picture, "before * x_0_hat"): "a root is missing: x_0_hat gets the factor sqrt(alpha_bar of t_before).",
             (_noise, "(1 - before) * eps_hat\n"): (
                 "a root is missing: eps_hat gets the factor sqrt(1 - alpha_bar of t_before)."
             ),
-            ("(1 - alpha_bar).sqrt() * eps_hat)", "(1 - alpha_bar) * eps_hat)"): (
-                "in x_0_hat a root is missing: take away sqrt(1 - alpha_bar) * eps_hat, as predict_x_0 does."
-            ),
-            (" / alpha_bar.sqrt()", " / alpha_bar"): (
-                "in x_0_hat a root is missing: it is divided by sqrt(alpha_bar), as in predict_x_0."
-            ),
-            (" / alpha_bar.sqrt()", ""): (
-                "x_0_hat is not divided by sqrt(alpha_bar): the picture in x_t has been shrunk by that. predict_x_0 "
-                "knows it."
-            ),
-            ("(x_t - (1 - alpha_bar).sqrt() * eps_hat) / alpha_bar.sqrt()", "x_t"): (
-                "x_t is mixed with noise once more; first make x_0_hat of it, with predict_x_0."
-            ),
-            ("(x_t - (1 - alpha_bar).sqrt() * eps_hat) / alpha_bar.sqrt()", "x_t - eps_hat"): (
-                "x_0_hat is x_t - eps_hat, without the factors; predict_x_0 knows them."
-            ),
-            ("x_t - (1", "x_t + (1"): "in x_0_hat the noise is added where it should be taken away: use predict_x_0.",
-            (f"{_picture} + {_noise.strip()}", "x_0_hat"): (
+            (f"{PICTURE} + {_noise.strip()}", "x_0_hat"): (
                 "it returns x_0_hat, the leap to the clean picture. At t_before there is still noise in it: add "
                 "sqrt(1 - alpha_bar of t_before) * eps_hat."
             ),
@@ -236,27 +222,18 @@ DDIM_STEP = Exercise(
                 _noise,
                 "eps_hat\n",
             ): "eps_hat comes back at full strength; its factor is sqrt(1 - alpha_bar of t_before).",
-            (_picture, "x_0_hat"): "x_0_hat is not shrunk: its factor is sqrt(alpha_bar of t_before).",
             (f"+ {_noise}", f"- {_noise}"): "eps_hat is subtracted in the mixture; it is added, as in add_noise.",
             (_noise, "(1 - before).sqrt() * x_t\n"): "x_t stands in the mixture where eps_hat belongs.",
-            (_picture, "(1 - before).sqrt() * x_0_hat", _noise, "before.sqrt() * eps_hat\n"): (
+            (PICTURE, "(1 - before).sqrt() * x_0_hat", _noise, "before.sqrt() * eps_hat\n"): (
                 "the two factors have changed places: sqrt(alpha_bar of t_before) belongs to x_0_hat."
-            ),
-            ("ones(1), schedule.alpha_bars", "ones(1), schedule.alphas"): (
-                "the numbers are read from alphas, which belong to single steps; take alpha_bars."
-            ),
-            edited(my_ddim_step, "x_t, t, eps_hat)\n", "eps_hat, t, x_t)\n"): (
-                "x_t and eps_hat have changed places: predict_x_0(schedule, x_t, t, eps_hat)."
             ),
             _posterior_mean: (
                 "that is the mean of the posterior, a step of DDPM without its noise. A step of DDIM mixes x_0_hat and "
                 "eps_hat for t_before."
             ),
-            _clipped_ddim_step: (
-                "the guess x_0_hat is clipped to [-1, 1]. The sampler may do that; this step should not."
-            ),
-            ("[step + 1].reshape(-1, 1, 1, 1)", "[step[0] + 1]"): ONLY_FIRST,
-        },
+        }
+        | LEAP_BUGS
+        | CHANGED_PLACES,
     ),
 )
 
@@ -268,6 +245,7 @@ def my_v_to_eps(schedule, x_t, t, v):
     return alpha_bar.sqrt() * v + (1 - alpha_bar).sqrt() * x_t
 
 
+_v_to_x_0 = "(alpha_bar.sqrt() * x_t - (1 - alpha_bar).sqrt() * v)"
 _sum = "alpha_bar.sqrt() * v + (1 - alpha_bar).sqrt() * x_t"
 
 V_TO_EPS = Exercise(
@@ -309,6 +287,9 @@ V_TO_EPS = Exercise(
             (_sum, "(v + (1 - alpha_bar).sqrt() * x_t) / alpha_bar.sqrt()"): (
                 "this solves the definition of v for eps, with x_t in the place of x_0. x_0 is not known here: use "
                 "both mixtures, x_t and v."
+            ),
+            (_sum, f"(v - (1 - alpha_bar).sqrt() * {_v_to_x_0}) / alpha_bar.sqrt()"): (
+                "from v's definition, eps = (v + sqrt(1 - alpha_bar) * x_0) / sqrt(alpha_bar): mind the sign."
             ),
             (_sum, "(x_t - alpha_bar.sqrt() * v) / (1 - alpha_bar).sqrt()"): (
                 "v is taken for a clean picture: this is how x_0_hat is turned into noise."

@@ -10,7 +10,7 @@ RIGHT = {
     ],
     "reverse_step": [
         "return (x_t - (1 - alpha) / math.sqrt(1 - alpha_bar) * eps_hat) / math.sqrt(alpha)",
-        "return torch.as_tensor((x_t - beta * eps_hat / (1 - alpha_bar).sqrt()) / alpha.sqrt()).float()",
+        "return torch.as_tensor((x_t - beta * eps_hat / (1 - alpha_bar) ** 0.5) / alpha**0.5).float()",
         """
         x_0_hat = (x_t - (1 - alpha_bar) ** 0.5 * eps_hat) / alpha_bar**0.5
         previous = alpha_bar / alpha
@@ -76,6 +76,10 @@ PLANTED = {
         "NaN or infinite": "torch.full((16, 3, 32, 32), float('nan'))",
     },
     "reverse_step": {
+        "write x ** 0.5, or math.sqrt(x)": [
+            "return (x_t - beta * eps_hat / (1 - alpha_bar).sqrt()) / alpha.sqrt()",
+            "return (x_t - beta * eps_hat / torch.sqrt(1 - alpha_bar)) / torch.sqrt(alpha)",
+        ],
         "takes away all the noise at once": "return x_t - eps_hat",
         "root is missing in beta / sqrt(1 - alpha_bar)": but(STEP_BACK, "(1 - alpha_bar)**.5", "(1 - alpha_bar)"),
         "division by sqrt(alpha) is missing": "return x_t - beta / math.sqrt(1 - alpha_bar) * eps_hat",
@@ -100,7 +104,7 @@ PLANTED = {
         "whatever eps_hat and alpha_bar are": ["return x_t", "return x_t / (1 - beta) ** 0.5"],
         "the shape is right, but not the numbers": but(STEP_BACK, "x_t -", "x_t / (1 - alpha) -"),
         "that is x_0_hat": but(STEP_BACK, "beta / ", "", "alpha**.5", "alpha_bar**.5"),
-        "it should return one number": "return torch.stack([x_t, eps_hat])",
+        "it should return one number": "return torch.tensor([x_t, eps_hat])",
     },
     "census": {
         "these are counts": but(CENSUS, "return shares", "return torch.bincount(nearest, minlength=len(centres))"),

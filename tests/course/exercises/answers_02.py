@@ -41,7 +41,7 @@ RIGHT = {
             prev = schedule.alpha_bars[step - 1].double() if step > 0 else torch.tensor(1.0).double()
             means.append(prev.sqrt() * (1 - a) / (1 - ab) * x_0[i] + a.sqrt() * (1 - prev) / (1 - ab) * x_t[i])
             variances.append((1 - a) * (1 - prev) / (1 - ab))
-        return torch.stack(means), torch.stack(variances)
+        return torch.stack(means), torch.stack(variances).view(-1, 1, 1, 1)
         """,
         """
         prev = torch.cat([torch.ones(1), schedule.alpha_bars])[t][:, None, None, None]
@@ -58,6 +58,11 @@ ADD = "ab = schedule.alpha_bars[t].view(-1, 1, 1, 1)\nreturn ab.sqrt() * x_0 + (
 COSINE = """
 u = torch.linspace(0, 1, num_timesteps + 1).double()
 f = torch.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
+return (1 - f[1:] / f[:-1]).clamp(max=.999)"""
+SIGNAL = """
+def signal(u):
+    return math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
+f = signal(torch.linspace(0, 1, num_timesteps + 1))
 return (1 - f[1:] / f[:-1]).clamp(max=.999)"""
 LATE = """
 f = lambda u: math.cos((u + .008) / 1.008 * math.pi / 2) ** 2
@@ -102,9 +107,15 @@ PLANTED = {
         "the first one is used for all": but(ADD, "[t].view(-1, 1, 1, 1)", "[t[0]]"),
         "one step of noising": but(ADD, "alpha_bars", "alphas"),
         "off by one": but(ADD, "[t]", "[t - 1]"),
+        "look them up: schedule.alpha_bars[t]": [
+            "ab = torch.prod(1 - schedule.betas[: t + 1])\nreturn ab.sqrt() * x_0 + (1 - ab).sqrt() * eps",
+            f"t = int(t)\n{ADD}",
+            f"t = t.item()\n{ADD}",
+        ],
         "pick one per picture, alpha_bars[t]": but(ADD, "[t].view(-1, 1, 1, 1)", ""),
     },
     "cosine_betas": {
+        "torch.cos takes a tensor": [but(COSINE, "torch.cos", "math.cos"), SIGNAL],
         "some beta is above 0.999": [but(COSINE, ".clamp(max=.999)", ""), but(COSINE, "max=.999", "max=1")],
         "no beta is below 0.999": but(COSINE, "max=.999", ".999"),
         "these are the alphas": [
@@ -143,6 +154,14 @@ PLANTED = {
         "one place too late": LATE,
     },
     "posterior": {
+        "the variance has the shape (4,)": [
+            but(POSTERIOR, "mean, (1 - p) / (1 - ab) * b", "mean, ((1 - p) / (1 - ab) * b).flatten()"),
+            but(POSTERIOR, "mean, (1 - p) / (1 - ab) * b", "mean, ((1 - p) / (1 - ab) * b)[:, 0, 0, 0]"),
+            "mean, variance = posterior(schedule, x_0, x_t, t)\nreturn mean, variance.flatten()",
+        ],
+        "the variance has the shape (4, 1)": but(
+            POSTERIOR, "mean, (1 - p) / (1 - ab) * b", "mean, ((1 - p) / (1 - ab) * b)[..., 0, 0]"
+        ),
         "the variance is beta": but(POSTERIOR, "mean, (1 - p) / (1 - ab) * b", "mean, b"),
         "that is the deviation": but(
             POSTERIOR, "mean, (1 - p) / (1 - ab) * b", "mean, ((1 - p) / (1 - ab) * b).sqrt()"

@@ -98,10 +98,16 @@ PLANTED = {
         "whatever embedding is": "return block.shortcut(x)",
         "draw none of your own": but(BLOCK, "block.conv_2(", "F.dropout(block.conv_2(", "+ shift))", "+ shift)))"),
         "the shape is right, but not the numbers": but(BLOCK, "block.shortcut(x) +", "block.shortcut(x) -"),
-        "two shapes do not fit": but(BLOCK, "block.shortcut(x)", "x"),
+        "that is what block.shortcut(x) is for": but(BLOCK, "block.shortcut(x)", "x"),
+        "scale and shift need the shape (B, C, 1, 1)": [
+            but(BLOCK, "[:, :, None, None]", ""),
+            but(BLOCK, "[:, :, None, None]", "[:, :, None]"),
+            but(BLOCK, "chunk(2, dim=1)", "chunk(2, dim=0)"),
+        ],
     },
     "middle_shape": {
         "6 is 96 after 4 halvings": "(256, 6, 6)",
+        "It would be 6 with patches of 2 x 2": "(256, 6, 6)",
         "24 is 96 after 2 halvings": "(256, 24, 24)",
         "48 is 96 after 1 halving;": "(256, 48, 48)",
         "channels first": ["(12, 12, 256)", "(12, 256, 12)", "(96, 96, 256)"],

@@ -140,6 +140,10 @@ RIGHT = {
     ],
     "luck": [
         """
+        variance = share_a * (1 - share_a) / count + share_b * (1 - share_b) / count
+        return round((share_b - share_a) / variance**0.5, 2)
+        """,
+        """
         variances = share_a * (1 - share_a) + share_b * (1 - share_b)
         return (share_b - share_a) * ((count - 1) / variances) ** 0.5  # unbiased
         """,
@@ -172,6 +176,7 @@ x_0 = (x_t - (1 - ab).sqrt() * eps_hat) / ab.sqrt()
 return before.sqrt() * x_0 + (1 - before).sqrt() * eps_hat"""
 BEFORE = "alpha_bars[t_before + 1]"
 V = "ab = schedule.alpha_bars[t].view(-1, 1, 1, 1)\nreturn ab.sqrt() * v + (1 - ab).sqrt() * x_t"
+V_BY_X_0 = f"{V.splitlines()[0]}\nx_0 = ab.sqrt() * x_t - (1 - ab).sqrt() * v\n"
 SAMPLER = """
 x = x_T
 for t in reversed(range(len(schedule))):
@@ -182,6 +187,13 @@ for t in reversed(range(len(schedule))):
     if t > 0:
         x = x + b.sqrt() * z
 return x"""
+COUNTS_UP = but(
+    SAMPLER,
+    "t in reversed(range(len(schedule)))",
+    "step in range(len(schedule))",
+    "    a, b",
+    "    t = 19 - step\n    a, b",
+)
 LOOP = """
 losses = []
 for x_0 in batches:
@@ -197,7 +209,7 @@ return losses"""
 
 PLANTED = {
     "diffusion_loss": {
-        "returns the sum": but(LOSS, "mean", "sum"),
+        "the loss is a sum": but(LOSS, "mean", "sum"),
         "absolute values": but(LOSS, "square", "abs"),
         "compared with the picture": but(LOSS, "- eps)", "- x_0)"),
         "compared with the noisy x_t": but(LOSS, "- eps)", "- add_noise(schedule, x_0, t, eps))"),
@@ -300,7 +312,16 @@ PLANTED = {
         "the fraction stands on its head": but(STEP, "(1 - p) / (1 - ab)", "(1 - ab) / (1 - p)"),
         "factor beta is missing": but(STEP, "(1 - ab) * b", "(1 - ab)"),
         "Only pictures with t = 0 are wrong": but(STEP, "torch.ones(1)", "torch.zeros(1)"),
-        "the shape is right, but not the numbers": but(TWO_CALLS, "* z", "* z * (t > 1).view(-1, 1, 1, 1)"),
+        "Algorithm 2 counts from 1": [
+            but(TWO_CALLS, "* z", "* z * (t > 1).view(-1, 1, 1, 1)"),
+            but(STEP, "((1 - p) / (1 - ab) * b).sqrt() * z", "torch.where((t > 1).view(-1, 1, 1, 1), b.sqrt() * z, 0)"),
+            but(TWO_CALLS, "return mean", "if not (t > 1).all():\n    return mean\nreturn mean"),
+        ],
+        "the t of the first one is used for all": [
+            but(TWO_CALLS, "return mean", "if t[0] == 0:\n    return mean\nreturn mean"),
+            but(STEP, "((1 - p) / (1 - ab) * b).sqrt() * z", "(b.sqrt() * z if t[0] > 0 else 0)"),
+        ],
+        "the shape is right, but not the numbers": but(TWO_CALLS, "* z", "* z * (t > 2).view(-1, 1, 1, 1)"),
         "noise is added at the last step, t = 0, too": but(STEP, "((1 - p) / (1 - ab) * b).sqrt()", "b.sqrt()"),
         "its root, the deviation": but(STEP, "((1 - p) / (1 - ab) * b).sqrt()", "(1 - p) / (1 - ab) * b"),
         "root is missing in beta": but(STEP, "(1 - ab).sqrt()", "(1 - ab)"),
@@ -320,8 +341,26 @@ PLANTED = {
         ),
         "where t_before is -1, alpha_bar is taken to be 0": but(DDIM, "torch.ones(1)", "torch.zeros(1)"),
         "t_before is left out": but(DDIM, BEFORE, "schedule.alpha_bars_prev[t]"),
-        "this mixes for t_before - 1": but(DDIM, BEFORE, f"{BEFORE.removesuffix('[t_before + 1]')}[t_before]"),
+        "this mixes for t_before - 1, as": but(DDIM, BEFORE, f"{BEFORE.removesuffix('[t_before + 1]')}[t_before]"),
         "this mixes for t_before + 1": but(DDIM, BEFORE, "schedule.alpha_bars[t_before + 1]"),
+        "as alpha_bars_prev[t_before] does": but(DDIM, BEFORE, "schedule.alpha_bars_prev[t_before]"),
+        "this mixes for t_before - 1, except at the end": but(
+            DDIM, BEFORE, "torch.where(t_before < 0, 1, schedule.alpha_bars_prev[t_before])"
+        ),
+        "this mixes for t_before + 1, except at the end": but(
+            DDIM, BEFORE, "torch.where(t_before == -1, 1, schedule.alpha_bars[t_before + 1])"
+        ),
+        "t_before = 0 is treated as the end": [
+            but(DDIM, BEFORE, "torch.where(t_before <= 0, 1, schedule.alpha_bars[t_before])"),
+            but(DDIM, BEFORE, "torch.where(t_before > 0, schedule.alpha_bars[t_before], 1)"),
+        ],
+        "for the whole batch as soon as one t_before is -1": but(
+            DDIM, "x_0 =", "if (t_before < 0).any():\n    before = torch.ones(())\nx_0 ="
+        ),
+        "asked of the first picture alone": but(
+            DDIM, BEFORE, "(schedule.alpha_bars[t_before] if t_before[0] >= 0 else torch.ones(len(t)))"
+        ),
+        "t and t_before have changed places": but(DDIM, "ab, before", "before, ab"),
         "both square roots are missing": but(DDIM, "before.sqrt()", "before", "(1 - before).sqrt()", "(1 - before)"),
         "x_0_hat gets the factor sqrt(alpha_bar of t_before)": but(DDIM, "before.sqrt()", "before"),
         "eps_hat gets the factor sqrt(1 - alpha_bar of t_before)": but(DDIM, "(1 - before).sqrt()", "(1 - before)"),
@@ -372,6 +411,10 @@ PLANTED = {
         "with x_t in the place of x_0": but(
             V, "return ab.sqrt() * v + (1 - ab).sqrt() * x_t", "return (v + (1 - ab).sqrt() * x_t) / ab.sqrt()"
         ),
+        "from v's definition, eps = (v + sqrt": [
+            f"{V_BY_X_0}return (v - (1 - ab).sqrt() * x_0) / ab.sqrt()",
+            f"{V_BY_X_0}return v / ab.sqrt() - x_0 * torch.sqrt((1 - ab) / ab)",
+        ],
         "v is taken for a clean picture": "return predict_eps(schedule, x_t, t, v)",
         "v is taken for the noise": "return predict_x_0(schedule, x_t, t, v)",
         "v comes in at full strength": but(V, "ab.sqrt() * v", "v"),
@@ -398,10 +441,24 @@ PLANTED = {
         "noise is added at the last step": but(SAMPLER, "if t > 0", "if t >= 0"),
         "no fresh noise comes in": but(SAMPLER, "b.sqrt() * z", "0 * z"),
         "z comes in at full strength": but(SAMPLER, "b.sqrt() * z", "z"),
-        "in the step from t = 1 has the deviation 0; it should be sqrt(beta), 0.186": but(
-            SAMPLER, "if t > 0", "if t > 1"
+        "Algorithm 2 counts from 1": but(SAMPLER, "if t > 0", "if t > 1"),
+        "`step` counts up: ask about t": [
+            but(SAMPLER, "if t > 0", "if t < 19"),
+            but(COUNTS_UP, "if t > 0", "if step > 0"),
+        ],
+        "eps_model is told t = 19, but alpha, beta and alpha_bar are those of t = 0": [
+            but(COUNTS_UP, "in range(len(schedule))", "in reversed(range(len(schedule)))", "x),), t)", "x),), step)"),
+            but(SAMPLER, "schedule.alpha_bars[t]", "schedule.alpha_bars[t]", "s[t]", "s[19 - t]"),
+        ],
+        "but alpha, beta and alpha_bar are those of t = 15: use the same number": but(SAMPLER, "s[t]", "s[t - 1]"),
+        "in the step from t = 1 has the deviation 0.0931; it should be sqrt(beta), 0.186": but(
+            SAMPLER, "+ b.sqrt()", "+ (0.5 if t == 1 else 1) * b.sqrt()"
         ),
-        "in the step from t = 19 has the deviation 0;": but(SAMPLER, "if t > 0", "if t < 19"),
+        "on a schedule of 20 steps": [
+            but(SAMPLER, "if t > 0", "if t > 2"),
+            but(SAMPLER, "(len(x),), t)", "(len(x),), 19 - t)"),
+            but(SAMPLER, "/ a.sqrt()", ""),
+        ],
         "has the deviation": but(SAMPLER, "b.sqrt() * z", "0.5 * b.sqrt() * z"),
         "eps_model is told 20 down to 1": but(SAMPLER, "(len(x),), t)", "(len(x),), t + 1)"),
         "eps_model is told t = 19 at every step": but(SAMPLER, "(len(x),), t)", "(len(x),), 19)"),
@@ -490,6 +547,10 @@ PLANTED = {
             "    optimizer.zero_grad()\n    loss.backward()\n    optimizer.step()\n",
             "    optimizer.step()\n    optimizer.zero_grad()\n    loss.backward()\n",
         ),
+        "for 4 batches optimizer.step() is called 8 times": [
+            but(LOOP, "    optimizer.step()", "    optimizer.step()\n    optimizer.step()"),
+            but(LOOP, "    optimizer.step()", "    optimizer.step()\n    optimizer.zero_grad()\n    optimizer.step()"),
+        ],
         "a later one is not": but(LOOP, "    optimizer.step()", "    len(losses) in (2, 3) or optimizer.step()"),
         "of 4 batches eps_model is asked 8 times": but(LOOP, "    x_t =", "    eps_model(x_0, t)\n    x_t ="),
         "of 4 batches eps_model is asked 0 times": "return [0.0 for x_0 in batches]",
@@ -501,7 +562,7 @@ PLANTED = {
         "the losses should be plain numbers": but(LOOP, "loss.item()", "x_t"),
         "a loss in the list is": but(LOOP, "loss.item()", "len(x_0) * loss.item()"),
         "it takes the differences' absolute values": but(LOOP, "square", "abs"),
-        "it returns the sum; take the mean": but(LOOP, "mean", "sum"),
+        "the loss is a sum; take the mean": but(LOOP, "mean", "sum"),
         "added at full strength": but(LOOP, "add_noise(schedule, x_0, t, eps)", "x_0 + eps"),
         "noise is not Gaussian": but(LOOP, "randn", "rand"),
         "all pictures of the batch get the same noise": but(

@@ -2,7 +2,9 @@
 
 import linecache
 from itertools import combinations
+from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 from diffusers import DDIMScheduler
@@ -12,7 +14,7 @@ from ddpm_core import NoiseSchedule, cosine_betas
 from ddpm_core.course.exercises import EXERCISES
 from ddpm_core.course.exercises.compare import edited, edited_source
 from ddpm_core.course.exercises.steps_04 import my_ddim_step, my_v_to_eps
-from ddpm_core.course.tutor import check
+from ddpm_core.course.tutor import check, hint
 
 pytestmark = pytest.mark.usefixtures("progress_file")
 
@@ -110,10 +112,30 @@ def test_a_function_that_nobody_has_touched_is_not_done_yet(name, capsys):
         assert capsys.readouterr().out == f"{name} is not done yet.\n"
     for touched in (source.replace("return ", "print(end='')\n    return "), source.replace("x_t", "x")):
         check(name, typed(touched, name))
-        assert (
-            f"{name} is not right yet: {'eps_model is told 0' if 'sampler' in name else 'all'}"
-            in capsys.readouterr().out
-        )
+        said = capsys.readouterr().out
+        assert said.startswith(f"{name} is not right yet: ")
+        assert ("eps_model is told 0" if "sampler" in name else "share one t") in said
+
+
+def test_the_variance_of_a_right_sampler_is_told_where_it_is_the_posteriors(capsys):
+    right = EXERCISES["repaired_sampler"].answer
+    check("repaired_sampler", right)
+    assert capsys.readouterr().out.startswith("repaired_sampler is correct. ")
+    posterior = "(beta * schedule.beta_bars_prev[t] / schedule.beta_bars[t]).sqrt() *"
+    check("repaired_sampler", edited(right, "beta.sqrt() *", posterior))
+    assert capsys.readouterr().out.startswith("repaired_sampler is correct (with the posterior's variance")
+
+
+def test_the_hints_point_at_what_the_notebook_has(capsys):
+    [path] = (Path(__file__).parents[3] / "notebooks").glob("04_*.ipynb")
+    cells = [cell.source for cell in nbformat.read(path, 4).cells]
+    begin, end = (next(i for i, cell in enumerate(cells) if cell.startswith(f"## {n} ·")) for n in (1, 2))
+    [table] = [cell for cell in cells[begin:end] if "| algorithm 2 |" in cell]
+    assert "(code: `t > 0`)" in table
+    hint("repaired_sampler")
+    assert "table of section 1" in capsys.readouterr().out
+    hint("ddim_step")
+    assert "predict_x_0(schedule, x_t, t, eps_hat)" in capsys.readouterr().out
 
 
 def test_the_function_of_another_exercise_is_not_taken_for_untouched(capsys):
