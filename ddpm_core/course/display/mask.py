@@ -55,9 +55,8 @@ class MaskBox(ipywidgets.VBox):
         guards.function_or_none("on_change", on_change, "on_change(mask)")
         self._picture, self._device, self._on_change = picture.detach().float().cpu(), picture.device, on_change
         scale = min(LONGER_SIDE / max(H, W), SHORTER_SIDE / min(H, W))
-        self._scale = (
-            int(scale) if scale > 1 else scale
-        )  # pixels on the screen for one of the picture; whole ones are sharp
+        # Pixels on the screen for one of the picture; whole ones are sharp.
+        self._scale = int(scale) if scale > 1 else scale
         self._edges = _edges(H, W), _edges(W, H)  # of the squares, in rows and columns of the picture
         self._mask = self._middle() if mask is None else mask.cpu().clone()
         self._corner: tuple[int, int] | None = None  # the square clicked first, where a brush needs two
