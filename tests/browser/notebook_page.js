@@ -3,7 +3,8 @@ window.course = (() => {
     const panel = window.jupyterapp.shell.currentWidget;
     const cells = panel.content.widgets;
     const isCode = (cell) => cell.model.type === "code" && cell.model.sharedModel.source.trim();
-    const course = { done: true, errors: [] };
+    const course = { errors: [] };
+    let unfinished = 0; // commands: a second one may wait behind the first
 
     const plain = (text) => text.replace(/\x1b\[[0-9;]*m/g, "");
 
@@ -22,13 +23,13 @@ window.course = (() => {
         });
 
     course.run = (command, number) => {
-        course.done = false;
+        unfinished++;
         panel.content.activeCellIndex = number;
         panel.content.deselectAll();
-        window.jupyterapp.commands.execute(command).finally(() => (course.done = true));
+        window.jupyterapp.commands.execute(command).finally(() => unfinished--);
     };
 
-    course.isIdle = () => course.done && panel.sessionContext.kernelDisplayStatus === "idle";
+    course.isIdle = () => unfinished === 0 && panel.sessionContext.kernelDisplayStatus === "idle";
 
     course.outputText = (number) => cells[number].outputArea.node.textContent;
 
