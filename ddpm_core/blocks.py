@@ -40,22 +40,23 @@ class TimeEmbedding(nn.Module):
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions beside a shortcut; the time embedding scales and shifts what flows between them.
 
-    x: (B, C_in, H, W), embedding: (B, D) -> (B, C_out, H, W)
+    x: (B, C_in, H, W), embedding: (B, D) -> (B, C_out, H, W). Where embedding_dim is None, no timestep matters: block(x)
     """
 
-    def __init__(self, in_channels: int, out_channels: int, embedding_dim: int):
+    def __init__(self, in_channels: int, out_channels: int, embedding_dim: int | None):
         super().__init__()
         self.norm_1 = group_norm(in_channels)
         self.conv_1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.scale_shift = nn.Linear(embedding_dim, 2 * out_channels)
+        self.scale_shift = None if embedding_dim is None else nn.Linear(embedding_dim, 2 * out_channels)
         self.norm_2 = group_norm(out_channels)
         self.conv_2 = zero_init(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         self.shortcut = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        h = self.conv_1(F.silu(self.norm_1(x)))
-        scale, shift = self.scale_shift(F.silu(embedding))[:, :, None, None].chunk(2, dim=1)  # (B, C_out, 1, 1) each
-        h = self.norm_2(h) * (1 + scale) + shift
+    def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
+        h = self.norm_2(self.conv_1(F.silu(self.norm_1(x))))
+        if self.scale_shift is not None:
+            scale, shift = self.scale_shift(F.silu(embedding))[:, :, None, None].chunk(2, dim=1)  # (B, C_out, 1, 1)
+            h = h * (1 + scale) + shift
         h = self.conv_2(F.silu(h))
         return self.shortcut(x) + h
 

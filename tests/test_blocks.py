@@ -67,6 +67,16 @@ def test_the_time_scales_and_shifts_what_flows_through_a_residual_block():
         torch.testing.assert_close(block(x, embedding), x + block.conv_2(F.silu(normalised)))
 
 
+def test_a_residual_block_without_timesteps_is_one_whose_scale_and_shift_are_0():
+    block, x = randomised(ResidualBlock(8, 16, None)), randn(2, 8, 4, 4)
+    timed = randomised(ResidualBlock(8, 16, 32))
+    timed.load_state_dict(block.state_dict(), strict=False)
+    nn.init.zeros_(timed.scale_shift.weight)
+    nn.init.zeros_(timed.scale_shift.bias)
+    torch.testing.assert_close(block(x), timed(x, randn(2, 32)))
+    assert sum(map(torch.numel, block.parameters())) < sum(map(torch.numel, timed.parameters()))
+
+
 def test_a_new_attention_block_changes_nothing():
     x = randn(2, 8, 4, 4)
     assert torch.equal(AttentionBlock(8)(x), x)
