@@ -40,7 +40,7 @@ class TimeEmbedding(nn.Module):
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions beside a shortcut; the time embedding scales and shifts what flows between them.
 
-    x: (B, C_in, H, W), embedding: (B, D) -> (B, C_out, H, W). Where embedding_dim is None, no timestep matters: block(x)
+    x: (B, C_in, H, W), embedding: (B, D) -> (B, C_out, H, W). With an embedding_dim of None: block(x)
     """
 
     def __init__(self, in_channels: int, out_channels: int, embedding_dim: int | None):
@@ -131,6 +131,12 @@ def split_heads(h: Tensor, num_heads: int) -> Tensor:
 def join_heads(h: Tensor) -> Tensor:
     """Back again: (B, heads, L, C/heads) -> (B, L, C)."""
     return h.transpose(1, 2).flatten(2)
+
+
+def mean_of_tokens(context: Tensor, padding: Tensor) -> Tensor:
+    """The gist of a text: (B, L, C), padding bool (B, L), True where no token stands -> (B, C)."""
+    is_token = ~padding[:, :, None]
+    return (context * is_token).sum(dim=1) / is_token.sum(dim=1)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
