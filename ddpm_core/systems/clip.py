@@ -1,0 +1,133 @@
+"""Pictures and captions as vectors in one space, close where they belong together (CLIP, Radford et al. 2021).
+
+Shapes in comments: B pairs of a picture and a caption, L tokens, dim numbers in a vector of the shared space.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ddpm_core.blocks import AttentionBlock, ResidualBlock, group_norm, mean_of_tokens
+from ddpm_core.support import guards
+from ddpm_core.support.registry import register
+from ddpm_core.text import TextEncoder, Tokenizer, padding_mask
+
+FIRST_TEMPERATURE, LEAST_TEMPERATURE = 0.07, 0.01  # those of the paper, 2.4 and 2.5
+
+
+@register
+class ImageEncoder(nn.Module):
+    """Reads a picture: the way down of a U-Net without timesteps, and the mean of what it finds.
+
+    in_channels:      channels of the pictures (1 grey, 3 colour)
+    channels:         width of each level, finest first; each level works at half the size of the one before
+    blocks_per_level: residual blocks
+    patch_size:       side of the squares of pixels that the network takes for one position
+    dim:              numbers in the vector of a picture
+
+    forward: (B, in_channels, H, W) floats in [-1, 1] -> (B, dim). Raises ValueError where H or W is not divisible by
+    patch_size * 2 ** (levels - 1).
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        channels: tuple[int, ...] = (32, 64, 128),
+        blocks_per_level: int = 1,
+        patch_size: int = 1,
+        dim: int = 128,
+    ):
+        super().__init__()
+        guards.unet_plan(channels, (), (), None, blocks_per_level=blocks_per_level, patch_size=patch_size)
+        guards.whole_number("dim", dim)
+        stem = nn.Conv2d(in_channels * patch_size**2, channels[0], 3, padding=1)
+        layers = [nn.PixelUnshuffle(patch_size), stem]
+        for level, (above, width) in enumerate(pairwise([channels[0], *channels])):
+            if level > 0:
+                layers.append(nn.Conv2d(above, above, 3, stride=2, padding=1))  # half the size
+            widths = [above] + [width] * blocks_per_level
+            layers += [ResidualBlock(a, b, embedding_dim=None) for a, b in pairwise(widths)]
+        layers += [AttentionBlock(channels[-1]), group_norm(channels[-1]), nn.SiLU()]
+        self.layers, self.head = nn.Sequential(*layers), nn.Linear(channels[-1], dim)
+        self.to(memory_format=torch.channels_last)  # faster, as in the U-Net
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        guards.network_input("pictures", pictures, "ImageEncoder", self.config)
+        return self.head(self.layers(pictures).mean(dim=(2, 3)))
+
+
+@register
+class CLIP(nn.Module):
+    """Two encoders, one of pictures and one of captions, that learn to agree: train them with contrastive_loss and fit.
+
+    image_encoder: its dim is that of the shared space
+    text_encoder:  made for the tokenizer's vocabulary
+    tokenizer:     kept beside the weights, as in TextToImage
+
+    forward: pictures (B, C, H, W), tokens long (B, L) -> the vectors of both, (B, dim) of length 1 each. The cosine of
+    the angle between two vectors is then their product, whether of pictures or of captions.
+    """
+
+    def __init__(self, image_encoder: ImageEncoder, text_encoder: TextEncoder, tokenizer: Tokenizer):
+        super().__init__()
+        guards.tokenized(text_encoder.config, (len(tokenizer), tokenizer.max_length))
+        self.image_encoder, self.text_encoder, self.tokenizer = image_encoder, text_encoder, tokenizer
+        self.text_head = nn.Linear(text_encoder.config["dim"], image_encoder.config["dim"])
+        # The paper learns log(1 / temperature) and cuts it off after each step, so that a temperature never falls below
+        # 0.01. Here that is where the exponential ends, and there is nothing to cut.
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(FIRST_TEMPERATURE - LEAST_TEMPERATURE)))
+
+    @property
+    def temperature(self) -> Tensor:
+        """What cosines are divided by before the softmax: learnt, a scalar above 0.01."""
+        return LEAST_TEMPERATURE + self.log_temperature.exp()
+
+    def encode_pictures(self, pictures: Tensor) -> Tensor:
+        """(B, C, H, W) floats in [-1, 1] -> vectors of length 1, (B, dim)."""
+        return F.normalize(self.image_encoder(pictures), dim=1)
+
+    def encode_tokens(self, tokens: Tensor) -> Tensor:
+        """Long (B, L), from the tokenizer -> vectors of length 1, (B, dim): the mean of each caption's tokens."""
+        gist = mean_of_tokens(self.text_encoder(tokens), padding_mask(tokens))
+        return F.normalize(self.text_head(gist), dim=1)
+
+    def encode_captions(self, captions: Sequence[str]) -> Tensor:
+        """As encode_tokens, of captions. Words that the tokenizer never saw are left out, see its unknown_words."""
+        return self.encode_tokens(self.tokenizer(captions).to(self.log_temperature.device))
+
+    def forward(self, pictures: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        return self.encode_pictures(pictures), self.encode_tokens(tokens)
+
+
+def contrastive_loss(
+    image_vectors: Tensor,
+    text_vectors: Tensor,
+    temperature: Tensor | float,
+    fits: Tensor | None = None,
+    other_fits: str = "share",
+) -> Tensor:
+    """Which caption belongs to each picture, and which picture to each caption: a scalar (Radford et al. 2021, 2.3).
+
+    image_vectors, text_vectors: (B, dim) of length 1 each; row i of one belongs to row i of the other
+    temperature: cosines are divided by it, so that a small one makes the softmax sharp
+    fits:        bool (B, B), whether caption j fits picture i, True for i = j (None: nowhere else). Without it, a
+                 caption that occurs twice in a batch would be wrong for one of its pictures
+    other_fits:  what becomes of those beside the own one: "share", they are as right as it is (the targets of Khosla et
+                 al. 2020), or "ignore", they are neither right nor wrong and are left out of the softmax
+
+    Raises ValueError where the vectors do not fit together, or have another length.
+    """
+    guards.pairs(image_vectors, text_vectors, temperature, fits)
+    guards.one_of("other_fits", other_fits, ("share", "ignore"))
+    logits = image_vectors @ text_vectors.T / temperature  # pictures by captions
+    of_pictures = of_captions = torch.arange(len(logits), device=logits.device)  # the answers: each its own
+    if fits is not None and other_fits == "ignore":
+        logits = logits.masked_fill(fits.clone().fill_diagonal_(False), -math.inf)
+    elif fits is not None:
+        fits = fits.to(logits.dtype)
+        of_pictures, of_captions = F.normalize(fits, p=1, dim=1), F.normalize(fits.T, p=1, dim=1)  # rows sum to 1
+    return (F.cross_entropy(logits, of_pictures) + F.cross_entropy(logits.T, of_captions)) / 2
