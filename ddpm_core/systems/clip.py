@@ -4,7 +4,7 @@ Shapes in comments: B pairs of a picture and a caption, L tokens, dim numbers in
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import torch
@@ -13,8 +13,12 @@ from torch import Tensor, nn
 
 from ddpm_core.blocks import AttentionBlock, ResidualBlock, group_norm, mean_of_tokens
 from ddpm_core.support import guards
+from ddpm_core.support.memory import explain_out_of_memory
+from ddpm_core.support.pixels import from_bytes
 from ddpm_core.support.registry import register
 from ddpm_core.text import TextEncoder, Tokenizer, padding_mask
+from ddpm_core.training import fit
+from ddpm_core.training_state import TrainingState
 
 FIRST_TEMPERATURE, LEAST_TEMPERATURE = 0.07, 0.01  # those of the paper, 2.4 and 2.5
 
@@ -115,9 +119,10 @@ def contrastive_loss(
     image_vectors, text_vectors: (B, dim) of length 1 each; row i of one belongs to row i of the other
     temperature: cosines are divided by it, so that a small one makes the softmax sharp
     fits:        bool (B, B), whether caption j fits picture i, True for i = j (None: nowhere else). Without it, a
-                 caption that occurs twice in a batch would be wrong for one of its pictures
-    other_fits:  what becomes of those beside the own one: "share", they are as right as it is (the targets of Khosla et
-                 al. 2020), or "ignore", they are neither right nor wrong and are left out of the softmax
+                 caption that is true of a second picture of the batch counts as wrong there, a false negative
+    other_fits:  what becomes of those that fit beside the own one: "share", they are as right as it is (the targets of
+                 Khosla et al. 2020; among equal captions, whose cosines are equal, this changes nothing), or "ignore",
+                 they are neither right nor wrong and are left out of the softmax
 
     Raises ValueError where the vectors do not fit together, or have another length.
     """
@@ -131,3 +136,77 @@ def contrastive_loss(
         fits = fits.to(logits.dtype)
         of_pictures, of_captions = F.normalize(fits, p=1, dim=1), F.normalize(fits.T, p=1, dim=1)  # rows sum to 1
     return (F.cross_entropy(logits, of_pictures) + F.cross_entropy(logits.T, of_captions)) / 2
+
+
+def train_clip(
+    state: TrainingState,
+    pictures: Tensor,
+    captions: Sequence[Sequence[str]],
+    num_iterations: int,
+    batch_size: int = 256,
+    learning_rate: float = 2e-3,
+    warmup_iterations: int = 100,
+    max_grad_norm: float = 1.0,
+    ema_decay: float = 0.99,
+    group_ids: Tensor | None = None,
+    other_fits: str = "share",
+) -> Iterator[TrainingState]:
+    """Teaches state.model, a CLIP, which pictures and captions belong together, with fit. Raises what fit raises.
+
+    pictures:   (N, C, H, W) floats in [-1, 1] or uint8; mirrored and moved a little at random each time
+    captions:   several lists of N captions, in other languages or wordings: of each picture's, one is drawn each time
+    group_ids:  (N,), the same number for pictures that show the same thing. In a batch, captions fit each other's
+                pictures where they are equal or of one group
+    other_fits: see contrastive_loss
+    """
+    guards.instance("state", state, TrainingState, "TrainingState(model)")
+    guards.instance("state.model", state.model, CLIP)
+    guards.pictures(pictures, bytes_too=True)
+    guards.captions_of_pictures(captions, group_ids, len(pictures))
+    guards.whole_number("batch_size", batch_size, least=2, why=", as the others of a batch are what is wrong")
+    guards.one_of("other_fits", other_fits, ("share", "ignore"))
+    tokens = torch.stack([state.model.tokenizer(some) for some in captions], dim=1)  # (N, wordings, L)
+
+    def batch_loss(batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        x, batch_tokens, fits = batch
+        return contrastive_loss(*state.model(x, batch_tokens), state.model.temperature, fits, other_fits)
+
+    batches = pair_batches(pictures, tokens, group_ids, batch_size, state.generator)
+    with explain_out_of_memory(batch_size):
+        yield from fit(
+            state, batch_loss, batches, num_iterations, learning_rate, warmup_iterations, max_grad_norm, ema_decay
+        )
+
+
+def pair_batches(
+    pictures: Tensor, tokens: Tensor, group_ids: Tensor | None, batch_size: int, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Endless batches as train_clip wants them: pictures (B, C, H, W), tokens (B, L), fits (B, B).
+
+    tokens: long (N, K, L), K captions of each picture
+    """
+    device = generator.device
+    pictures, tokens = pictures.to(device), tokens.to(device)
+    group_ids = None if group_ids is None else group_ids.to(device)
+    options = dict(generator=generator, device=device)
+    while True:
+        rows = torch.randint(len(pictures), (batch_size,), **options)
+        some = tokens[rows, torch.randint(tokens.shape[1], (batch_size,), **options)]
+        fits = (some[:, None] == some).all(dim=2)
+        if group_ids is not None:
+            fits |= group_ids[rows][:, None] == group_ids[rows]
+        x = moved(pictures[rows], generator)
+        yield from_bytes(x) if x.dtype == torch.uint8 else x, some, fits
+
+
+def moved(pictures: Tensor, generator: torch.Generator, most: int = 2) -> Tensor:
+    """Every second picture mirrored, and each moved by up to most pixels either way; its edge fills what comes in."""
+    B, _, H, W = pictures.shape
+    options = dict(generator=generator, device=pictures.device)
+    down, right = torch.randint(-most, most + 1, (2, B, 1), **options)
+    rows = (torch.arange(H, device=pictures.device) - down).clamp(0, H - 1)  # (B, H), where each row comes from
+    columns = (torch.arange(W, device=pictures.device) - right).clamp(0, W - 1)
+    is_mirrored = torch.randint(2, (B, 1), **options) == 1
+    columns = torch.where(is_mirrored, columns.flip(1), columns)
+    which = torch.arange(B, device=pictures.device)
+    return pictures[which[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

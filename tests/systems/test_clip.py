@@ -15,11 +15,12 @@ from ddpm_core import (
     TrainingState,
     UNet,
     contrastive_loss,
-    fit,
     load_checkpoint,
     resume_training,
     save_checkpoint,
+    train_clip,
 )
+from ddpm_core.systems.clip import moved, pair_batches
 
 CAPTIONS = ["a red seven", "红色的七", "the digit seven in blue", "a blue three"]
 
@@ -34,6 +35,13 @@ def new_clip(dim: int = 12) -> CLIP:
 @pytest.fixture
 def clip() -> CLIP:
     return new_clip()
+
+
+def training(state: TrainingState, num_iterations: int, **options):
+    """Four pictures, with the four captions and with the same in capitals."""
+    captions = [CAPTIONS, [caption.upper() for caption in CAPTIONS]]
+    options = dict(batch_size=8, warmup_iterations=3) | options
+    return train_clip(state, pictures(4), captions, num_iterations, **options)
 
 
 def pictures(count: int, seed: int = 0) -> Tensor:
@@ -108,18 +116,16 @@ def test_what_is_shared_is_the_mean_of_the_answers_that_fit():
     assert contrastive_loss(a, b, 0.3, fits, "share").item() == pytest.approx(total / 8)
 
 
-def test_equal_captions_push_each_other_away_only_where_nothing_says_that_they_fit():
-    """Two pictures of one caption: does the loss pull the first towards the caption of the second?"""
-    a, b = vectors(3, 0), vectors(3, 1)
-    b[1] = b[0]
-    a[0] = F.normalize(b[0] + vectors(1, 2)[0], dim=0)
-    pull = {}
+def test_to_share_among_equal_captions_changes_nothing():
+    """Their logits are the same, so each already gets its share; only to leave the others out makes a difference."""
+    a, texts = vectors(4, 0), vectors(3, 1).requires_grad_()
+    results = {}
     for how in ("nothing", "share", "ignore"):
-        texts = b.clone().requires_grad_()
-        fits = None if how == "nothing" else pairs_that_fit(3, (0, 1), (1, 0))
-        contrastive_loss(a, texts, 0.1, fits, "share" if how == "nothing" else how).backward()
-        pull[how] = -(texts.grad[1] @ a[0]).item()  # the second caption's step towards the first picture
-    assert pull["nothing"] < pull["share"] and pull["nothing"] < pull["ignore"]
+        fits = None if how == "nothing" else pairs_that_fit(4, (0, 1), (1, 0))
+        loss = contrastive_loss(a, texts[[0, 0, 1, 2]], 0.1, fits, "share" if how == "nothing" else how)
+        results[how] = torch.cat([loss.reshape(1), *torch.autograd.grad(loss, texts)[0]])
+    torch.testing.assert_close(results["share"], results["nothing"])
+    assert (results["ignore"] - results["nothing"]).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("other_fits", ["share", "ignore"])
@@ -205,10 +211,9 @@ def test_the_temperature_begins_at_the_papers_and_stays_above_its_least(clip):
 
 
 def test_every_weight_learns(clip):
-    state = TrainingState(clip)
-    list(fit(state, loss_of(state), batches(), 2, warmup_iterations=1))  # blocks begin as shortcuts: a step wakes them
-    state.optimizer.zero_grad()
-    loss_of(state)(next(batches())).backward()
+    list(training(TrainingState(clip), 2, warmup_iterations=1))  # blocks begin as shortcuts: a step wakes them
+    clip.zero_grad()
+    contrastive_loss(*clip(pictures(4), clip.tokenizer(CAPTIONS)), clip.temperature).backward()
     assert {name for name, weight in clip.named_parameters() if weight.grad is None or not weight.grad.any()} == set()
 
 
@@ -233,37 +238,94 @@ def test_a_slip_is_named(clip, slip, words):
 # ---- training and files ----------------------------------------------------------------------------------------------
 
 
-def batches():
-    """One batch over and over: four pictures and their captions."""
-    tokens = new_clip().tokenizer(CAPTIONS)
-    while True:
-        yield pictures(4), tokens
-
-
-def loss_of(state: TrainingState):
-    return lambda batch: contrastive_loss(*state.model(*batch), state.model.temperature)
-
-
-def test_fit_teaches_which_caption_belongs_to_which_picture(clip):
-    state = TrainingState(clip)
-    list(fit(state, loss_of(state), batches(), 60, warmup_iterations=5))
-    image_vectors, text_vectors = clip.encode_pictures(pictures(4)), clip.encode_captions(CAPTIONS)
+def test_it_learns_which_caption_belongs_to_which_picture(clip):
+    state, colours = TrainingState(clip), torch.tensor([[1, -1, -1], [-1, 1, -1], [-1, -1, 1], [1, 1, 1]]) * 0.5
+    plain = colours[:, :, None, None].expand(-1, -1, 8, 8)
+    list(train_clip(state, plain, [CAPTIONS], 100, batch_size=16, warmup_iterations=5, group_ids=torch.arange(4)))
+    image_vectors, text_vectors = clip.encode_pictures(plain), clip.encode_captions(CAPTIONS)
     assert (image_vectors @ text_vectors.T).argmax(dim=1).tolist() == [0, 1, 2, 3]
-    assert state.losses[0] > 1 and state.losses[-1] < 0.1
     assert clip.temperature.item() < 0.07  # surer of itself than it began
 
 
-def test_a_loss_that_is_no_number_is_reported_by_fit(clip):
-    state = TrainingState(clip)
+@pytest.mark.parametrize("other_fits", ["share", "ignore"])
+def test_the_loss_of_a_run_is_that_of_its_batches(clip, other_fits):
+    state, twin = TrainingState(clip), new_clip()
+    options = dict(group_ids=torch.tensor([0, 0, 0, 1]), other_fits=other_fits)
+    next(training(state, 1, **options))
+    tokens = clip.tokenizer(CAPTIONS)[:, None].repeat(1, 2, 1)
+    x, some, fits = next(pair_batches(pictures(4), tokens, options["group_ids"], 8, torch.Generator().manual_seed(0)))
+    expected = contrastive_loss(*twin(x, some), twin.temperature, fits, other_fits).item()
+    assert state.losses == [pytest.approx(expected)]
+    assert contrastive_loss(*twin(x, some), twin.temperature).item() != pytest.approx(expected)
+
+
+def test_a_batch_is_of_pictures_with_their_own_captions_in_every_wording():
+    numbers = torch.arange(5, dtype=torch.uint8)
+    tokens = torch.tensor([[[1, 10 + i], [1, 20 + i]] for i in range(5)])
+    pairs = pair_batches(numbers[:, None, None, None].expand(5, 1, 4, 4), tokens, None, 64, torch.Generator())
+    x, some, fits = next(pairs)
+    which = ((x[:, 0, 0, 0] + 1) * 127.5).round().long()
+    assert torch.equal(some[:, 1] % 10, which)
+    assert set(some[:, 1].tolist()) == {10, 11, 12, 13, 14, 20, 21, 22, 23, 24}
+    assert torch.equal(fits, some[:, 1][:, None] == some[:, 1])  # where nothing is said, equal captions
+
+
+def test_captions_fit_the_pictures_of_their_group():
+    tokens, group_ids = torch.tensor([[[1, 2]], [[1, 3]], [[1, 3]], [[1, 4]]]), torch.tensor([0, 0, 1, 2])
+    numbers = torch.arange(4, dtype=torch.uint8)[:, None, None, None]
+    x, _, fits = next(pair_batches(numbers.expand(4, 1, 2, 2), tokens, group_ids, 32, torch.Generator()))
+    which = ((x[:, 0, 0, 0] + 1) * 127.5).round().long()
+    of_four = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 1]]).bool()  # 1 and 2: one caption
+    assert torch.equal(fits, of_four[which][:, which])
+
+
+def test_a_picture_is_mirrored_and_moved_by_up_to_two_pixels():
+    picture = torch.arange(30, dtype=torch.uint8).reshape(1, 5, 6)
+    padded = F.pad(picture[None].float(), (2, 2, 2, 2), mode="replicate")[0].byte()
+    views = [padded[:, y : y + 5, x : x + 6] for y in range(5) for x in range(5)]
+    views += [view.flip(2) for view in views]
+    seen = moved(picture.expand(1000, 1, 5, 6), torch.Generator().manual_seed(0))
+    assert seen.shape == (1000, 1, 5, 6) and seen.dtype == torch.uint8
+    expected = {tuple(view.flatten().tolist()) for view in views}
+    assert {tuple(view.flatten().tolist()) for view in seen} == expected and len(expected) == 50
+
+
+def test_every_channel_is_moved_alike():
+    colours = torch.rand(8, 3, 4, 4)
+    grey = colours[:, :1].repeat(1, 3, 1, 1)
+    seen = moved(grey, torch.Generator().manual_seed(3))
+    assert torch.equal(seen[:, 0], seen[:, 1]) and torch.equal(seen[:, 0], seen[:, 2])
+    assert torch.equal(moved(colours, torch.Generator().manual_seed(3))[:, :1], seen[:, :1])
+
+
+@pytest.mark.parametrize("weight", ["log_temperature", "image_encoder.head.bias"])
+def test_a_loss_that_is_no_number_is_reported_by_fit(clip, weight):
     with torch.no_grad():
-        clip.log_temperature.fill_(math.nan)
+        clip.get_parameter(weight).fill_(math.nan)
     with pytest.raises(TrainingDiverged):
-        next(fit(state, loss_of(state), batches(), 5))
-    with torch.no_grad():
-        clip.log_temperature.fill_(0)
-        clip.image_encoder.head.bias.fill_(math.nan)
-    with pytest.raises(TrainingDiverged):
-        next(fit(state, loss_of(state), batches(), 5))
+        next(training(TrainingState(clip), 5))
+
+
+@pytest.mark.parametrize(
+    "change, error, words",
+    [
+        (dict(state=None), TypeError, "state must be a TrainingState"),
+        (dict(state=TrainingState(UNet(1, (8,)))), TypeError, "state.model must be a CLIP"),
+        (dict(pictures=pictures(4)[0]), ValueError, r"pictures must be a tensor of pictures, \(N, C, H, W\)"),
+        (dict(captions="a red seven"), TypeError, "captions must be a list of lists of captions"),
+        (dict(captions=CAPTIONS), ValueError, r"captions must be a list of lists, such as \[english, chinese\]"),
+        (dict(captions=[]), ValueError, "captions must be a list of lists"),
+        (dict(captions=[CAPTIONS, CAPTIONS[:3]]), ValueError, r"captions\[1\] must .* 4 pictures; it has 3"),
+        (dict(batch_size=1), ValueError, "batch_size must be a whole number, 2 or more"),
+        (dict(group_ids=torch.zeros(3).long()), ValueError, r"group_ids must be long, \(4,\), .*\(3,\)"),
+        (dict(other_fits="mask"), ValueError, 'other_fits must be "share" or "ignore"'),
+        (dict(learning_rate=-1), ValueError, "learning_rate must be a number above 0"),
+    ],
+)
+def test_a_slip_in_the_training_is_named(clip, change, error, words):
+    arguments = dict(state=TrainingState(clip), pictures=pictures(4), captions=[CAPTIONS], num_iterations=2)
+    with pytest.raises(error, match=words):
+        next(train_clip(**arguments | change))
 
 
 def test_it_comes_back_from_a_file_with_its_words_and_without_a_schedule(clip, tmp_path):
@@ -274,18 +336,20 @@ def test_it_comes_back_from_a_file_with_its_words_and_without_a_schedule(clip, t
     assert isinstance(model, CLIP) and model.config == clip.config and model.tokenizer.words == clip.tokenizer.words
     assert checkpoint.schedule is None and checkpoint.notes == dict(command="train")
     assert not model.training and not any(weight.requires_grad for weight in model.parameters())
-    theirs = state.ema_model(pictures(2), clip.tokenizer(CAPTIONS[:2]))
-    assert all(map(torch.equal, model(pictures(2), model.tokenizer(CAPTIONS[:2])), theirs))
+    expected = state.ema_model(pictures(2), clip.tokenizer(CAPTIONS[:2]))
+    assert all(map(torch.equal, model(pictures(2), model.tokenizer(CAPTIONS[:2])), expected))
+    assert torch.equal(model.temperature, clip.temperature)
 
 
 def test_a_run_from_a_file_ends_where_the_uninterrupted_one_does(clip, tmp_path):
     state, path = TrainingState(clip), tmp_path / "clip.safetensors"
-    list(islice(fit(state, loss_of(state), batches(), 8, warmup_iterations=2), 4))
+    list(islice(training(state, 8), 4))
     save_checkpoint(path, state, None, with_training=True)
-    list(fit(state, loss_of(state), batches(), 8, warmup_iterations=2))
+    list(training(state, 8))
     resumed = TrainingState(new_clip(), seed=7)
     resume_training(resumed, load_checkpoint(path))
-    list(fit(resumed, loss_of(resumed), batches(), 8, warmup_iterations=2))
+    assert resumed.iteration == 4
+    list(training(resumed, 8))
     assert resumed.losses == state.losses
     assert all(map(torch.equal, resumed.model.state_dict().values(), state.model.state_dict().values()))
 
