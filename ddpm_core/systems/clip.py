@@ -20,7 +20,7 @@ from ddpm_core.text import TextEncoder, Tokenizer, padding_mask
 from ddpm_core.training import fit
 from ddpm_core.training_state import TrainingState
 
-FIRST_TEMPERATURE, LEAST_TEMPERATURE = 0.07, 0.01  # those of the paper, 2.4 and 2.5
+FIRST_TEMPERATURE, LEAST_TEMPERATURE = 0.07, 0.01  # those of the paper, section 2.5
 
 
 @register
@@ -154,7 +154,7 @@ def train_clip(
     """Teaches state.model, a CLIP, which pictures and captions belong together, with fit. Raises what fit raises.
 
     pictures:   (N, C, H, W) floats in [-1, 1] or uint8; mirrored and moved a little at random each time
-    captions:   several lists of N captions, in other languages or wordings: of each picture's, one is drawn each time
+    captions:   several lists of N captions, in other languages or wordings; each time one of a picture's is drawn
     group_ids:  (N,), the same number for pictures that show the same thing. In a batch, captions fit each other's
                 pictures where they are equal or of one group
     other_fits: see contrastive_loss
@@ -200,7 +200,7 @@ def pair_batches(
 
 
 def moved(pictures: Tensor, generator: torch.Generator, most: int = 2) -> Tensor:
-    """Every second picture mirrored, and each moved by up to most pixels either way; its edge fills what comes in."""
+    """Half of the pictures mirrored, and each moved by up to most pixels either way; its edge fills what comes in."""
     B, _, H, W = pictures.shape
     options = dict(generator=generator, device=pictures.device)
     down, right = torch.randint(-most, most + 1, (2, B, 1), **options)
