@@ -120,7 +120,7 @@ def train(checkpoint, too_many, preset, num_iterations, resume, save_every, keep
 @setting("--guidance-scale", type=float, help="How much the prompt counts.", default="the checkpoint's, or {:g}")
 @click.option("--negative", "negative_prompt", default="", help="A prompt that the pictures should keep away from.")
 @click.option("--num-steps", type=int, help=STEPS_HELP)
-@click.option("--sampler", default="ddpm", show_default=True, type=click.Choice(SAMPLERS), help="How to draw.")
+@click.option("--sampler", default="ddpm", show_default=True, type=click.Choice(SAMPLERS), help="Rule of a step.")
 @click.option("--precision", type=click.Choice(list(PRECISIONS)), help="[default: float32, on a GPU with TF32]")
 @click.option("--compile", type=click.Choice(["fuse", "graphs"]), help=COMPILE_HELP)
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(-(2**63), 2**63 - 1), help=SAMPLE_SEED_HELP)

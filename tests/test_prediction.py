@@ -50,31 +50,19 @@ def test_predict_eps_finds_the_noise_that_was_added():
     torch.testing.assert_close(found, eps, rtol=0, atol=1e-10)
 
 
-def test_a_step_from_x_0_is_that_of_diffusers(in_float64):
-    theirs = DDIMScheduler(100, trained_betas=SCHEDULE.betas.numpy(), prediction_type="sample", clip_sample=False)
-    theirs = in_float64(theirs)
+@pytest.mark.parametrize("prediction_type, to_eps", [("sample", predict_eps), ("v_prediction", v_to_eps)])
+def test_a_step_from_x_0_or_v_is_that_of_diffusers(prediction_type, to_eps, in_float64):
+    options = dict(trained_betas=SCHEDULE.betas.numpy(), prediction_type=prediction_type, clip_sample=False)
+    theirs = in_float64(DDIMScheduler(100, **options))
     theirs.set_timesteps(100)
-    x_t, x_0_hat = torch.randn(2, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    x_t, said = torch.randn(2, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     for step in (1, 50, 99):
         t = torch.full((4,), step)
-        signal, noise = SCHEDULE.alpha_bars[step - 1].sqrt(), SCHEDULE.beta_bars[step - 1].sqrt()
-        ours = signal * x_0_hat + noise * predict_eps(SCHEDULE, x_t, t, x_0_hat)
-        expected = theirs.step(x_0_hat, step, x_t, eta=0.0).prev_sample
-        torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
-
-
-def test_a_step_from_v_is_that_of_diffusers(in_float64):
-    theirs = DDIMScheduler(100, trained_betas=SCHEDULE.betas.numpy(), prediction_type="v_prediction", clip_sample=False)
-    theirs = in_float64(theirs)
-    theirs.set_timesteps(100)
-    x_t, v = torch.randn(2, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    for step in (1, 50, 99):
-        t = torch.full((4,), step)
-        eps_hat = v_to_eps(SCHEDULE, x_t, t, v)
+        eps_hat = to_eps(SCHEDULE, x_t, t, said)
         signal, noise = SCHEDULE.alpha_bars[step - 1].sqrt(), SCHEDULE.beta_bars[step - 1].sqrt()
         ours = signal * predict_x_0(SCHEDULE, x_t, t, eps_hat) + noise * eps_hat
-        expected = theirs.step(v, step, x_t, eta=0.0).prev_sample
-        torch.testing.assert_close(ours, expected, rtol=0, atol=1e-4)
+        expected = theirs.step(said, step, x_t, eta=0.0).prev_sample
+        torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
 
 
 def test_v_of_known_noise_gives_it_back():

@@ -37,13 +37,25 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
+def steps_of(peer, eps_model, x_T: Tensor, **options) -> Tensor:
+    """x_t after each step of a scheduler of diffusers, (steps, B, ...)."""
+    steps, x_t = [], x_T
+    for t in peer.timesteps:
+        x_t = peer.step(eps_model(x_t, t.expand(len(x_t))), t, x_t, **options).prev_sample
+        steps.append(x_t)
+    return torch.stack(steps)
+
+
+BOTH_SCHEDULES = pytest.mark.parametrize(
+    "make_betas, name", [(linear_betas, "linear"), (cosine_betas, "squaredcos_cap_v2")], ids=["linear", "cosine"]
+)
+
+
 @pytest.mark.parametrize("clip_x_0", [True, False], ids=["clipped", "unclipped"])
 @pytest.mark.parametrize(
     "num_timesteps, num_steps", [(10, None), (1000, None), (100, 7), (100, 50), (1000, 25), (9, 1)]
 )
-@pytest.mark.parametrize(
-    "make_betas, name", [(linear_betas, "linear"), (cosine_betas, "squaredcos_cap_v2")], ids=["linear", "cosine"]
-)
+@BOTH_SCHEDULES
 @pytest.mark.parametrize("promoted", [True, False], ids=["its float64", "its float32"])
 def test_every_step_is_that_of_diffusers(make_betas, name, num_timesteps, num_steps, clip_x_0, promoted, in_float64):
     peer = DDPMScheduler(num_timesteps, beta_schedule=name, clip_sample=clip_x_0, timestep_spacing="trailing")
@@ -52,21 +64,14 @@ def test_every_step_is_that_of_diffusers(make_betas, name, num_timesteps, num_st
     peer = in_float64(peer) if promoted else peer
     x_T = noise(2, 1, 4, 4)
 
-    theirs, x_t, generator = [], x_T, torch.Generator().manual_seed(1)
-    for t in peer.timesteps:
-        x_t = peer.step(eps_model(x_t, t.expand(2)), t, x_t, generator).prev_sample
-        theirs.append(x_t)
-
+    theirs = steps_of(peer, eps_model, x_T, generator=torch.Generator().manual_seed(1))
     schedule, generator = NoiseSchedule(make_betas(num_timesteps)), torch.Generator().manual_seed(1)
     ours = list(sample(eps_model, schedule, x_T, num_steps, clip_x_0, generator))
     # In float32 its posterior cancels at the first of a thousand timesteps.
     atol = 2e-3 if num_timesteps == 1000 and num_steps is None and not promoted else 1e-5
-    torch.testing.assert_close(torch.stack(ours), torch.stack(theirs), rtol=1e-5, atol=atol)
+    torch.testing.assert_close(torch.stack(ours), theirs, rtol=1e-5, atol=atol)
 
 
-BOTH_SCHEDULES = pytest.mark.parametrize(
-    "make_betas, name", [(linear_betas, "linear"), (cosine_betas, "squaredcos_cap_v2")], ids=["linear", "cosine"]
-)
 # Its schedulers visit timesteps at equal distances only.
 LENGTHS = pytest.mark.parametrize("num_timesteps, num_steps", [(10, 10), (1000, 1000), (100, 20), (1000, 25), (9, 1)])
 
@@ -83,13 +88,9 @@ def test_with_variance_beta_every_step_is_that_of_diffusers(
     eps_model = GaussianPredictor(peer.alphas_cumprod, mean=0.9, deviation=0.6)
     peer, x_T = in_float64(peer), noise(2, 1, 4, 4)
 
-    theirs, x_t, generator = [], x_T, torch.Generator().manual_seed(1)
-    for t in peer.timesteps:
-        x_t = peer.step(eps_model(x_t, t.expand(2)), t, x_t, generator).prev_sample
-        theirs.append(x_t)
-
+    theirs = steps_of(peer, eps_model, x_T, generator=torch.Generator().manual_seed(1))
     schedule, generator = NoiseSchedule(make_betas(num_timesteps)), torch.Generator().manual_seed(1)
-    ours = list(sample(eps_model, schedule, x_T, num_steps, clip_x_0, generator, variance="beta"))
+    ours = torch.stack(list(sample(eps_model, schedule, x_T, num_steps, clip_x_0, generator, variance="beta")))
     if num_steps < num_timesteps:  # its last step is not t = 0, and so it adds noise where nothing takes it away again
         ours, theirs = ours[:-1], theirs[:-1]
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
@@ -107,16 +108,12 @@ def test_every_step_of_ddim_is_that_of_diffusers(make_betas, name, num_timesteps
     peer, x_T = in_float64(peer), noise(2, 1, 4, 4)
     peer.final_alpha_cumprod = peer.one
 
-    theirs, x_t, generator = [], x_T, torch.Generator().manual_seed(1)
-    for t in peer.timesteps:
-        eps_hat = eps_model(x_t, t.expand(2))
-        x_t = peer.step(eps_hat, t, x_t, eta, use_clipped_model_output=clip_x_0, generator=generator).prev_sample
-        theirs.append(x_t)
-
+    options = dict(eta=eta, use_clipped_model_output=clip_x_0, generator=torch.Generator().manual_seed(1))
+    theirs = steps_of(peer, eps_model, x_T, **options)
     schedule, generator = NoiseSchedule(make_betas(num_timesteps)), torch.Generator().manual_seed(1)
     ours = list(ddim(eps_model, schedule, x_T, num_steps, eta, clip_x_0, generator))
     atol = 1e-5 if num_steps < 1000 else 3e-5  # a thousand roundings
-    torch.testing.assert_close(torch.stack(ours), torch.stack(theirs), rtol=1e-5, atol=atol)
+    torch.testing.assert_close(torch.stack(ours), theirs, rtol=1e-5, atol=atol)
 
 
 @pytest.mark.parametrize("num_steps", [None, 10])
@@ -141,14 +138,10 @@ def test_every_step_of_dpm_solver_is_that_of_diffusers(make_betas, name, num_tim
     peer.set_timesteps(num_steps)
     peer.sigmas = torch.cat([((1 - peer.alphas_cumprod) / peer.alphas_cumprod).sqrt()[peer.timesteps], torch.zeros(1)])
 
-    x_T, theirs = noise(2, 1, 4, 4), []
-    x_t = x_T
-    for t in peer.timesteps:
-        x_t = peer.step(eps_model(x_t, t.expand(2)), t, x_t).prev_sample
-        theirs.append(x_t)
-
+    x_T = noise(2, 1, 4, 4)
+    theirs = steps_of(peer, eps_model, x_T)
     ours = list(dpm_solver(eps_model, NoiseSchedule(make_betas(num_timesteps)), x_T, num_steps, clip_x_0=False))
-    torch.testing.assert_close(torch.stack(ours), torch.stack(theirs), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(torch.stack(ours), theirs, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("make_betas, accuracy", [(linear_betas, 0.05), (cosine_betas, 0.01)])

@@ -29,9 +29,6 @@ TITLE_PICTURES = NOTEBOOKS / "pictures"
 BUILD = ROOT / "build"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 KEPT = ("cellView", "jupyter", "tags")  # of a cell's metadata: folded in Colab, folded in JupyterLab, for nbval
-KEPT = ("cellView", "jupyter", "tags")  # of a cell's metadata: folded in Colab, folded in JupyterLab, for nbval
-KEPT = ("cellView", "jupyter", "tags")  # of a cell's metadata: folded in Colab, folded in JupyterLab, for nbval
-KEPT = ("cellView", "jupyter", "tags")  # of a cell's metadata: folded in Colab, folded in JupyterLab, for nbval
 MINUTES_AT_MOST = 20
 
 
