@@ -25,12 +25,14 @@ FIRST_TEMPERATURE, LEAST_TEMPERATURE = 0.07, 0.01  # those of the paper, section
 
 @register
 class ImageEncoder(nn.Module):
-    """Reads a picture: the way down of a U-Net without timesteps, and the mean of what it finds.
+    """Reads a picture: the way down of a U-Net without timesteps, and what it finds in each part of the picture.
 
     in_channels:      channels of the pictures (1 grey, 3 colour)
     channels:         width of each level, finest first; each level works at half the size of the one before
     blocks_per_level: residual blocks
     patch_size:       side of the squares of pixels that the network takes for one position
+    grid_size:        the last layer sees grid_size x grid_size means, each over its part of the picture, and so what is
+                      where; 1 is a mean over all of it
     dim:              numbers in the vector of a picture
 
     forward: (B, in_channels, H, W) floats in [-1, 1] -> (B, dim). Raises ValueError where H or W is not divisible by
@@ -43,10 +45,12 @@ class ImageEncoder(nn.Module):
         channels: tuple[int, ...] = (32, 64, 128),
         blocks_per_level: int = 1,
         patch_size: int = 1,
+        grid_size: int = 4,
         dim: int = 128,
     ):
         super().__init__()
         guards.unet_plan(channels, (), (), None, blocks_per_level=blocks_per_level, patch_size=patch_size)
+        guards.whole_number("grid_size", grid_size)
         guards.whole_number("dim", dim)
         stem = nn.Conv2d(in_channels * patch_size**2, channels[0], 3, padding=1)
         layers = [nn.PixelUnshuffle(patch_size), stem]
@@ -56,12 +60,13 @@ class ImageEncoder(nn.Module):
             widths = [above] + [width] * blocks_per_level
             layers += [ResidualBlock(a, b, embedding_dim=None) for a, b in pairwise(widths)]
         layers += [AttentionBlock(channels[-1]), group_norm(channels[-1]), nn.SiLU()]
-        self.layers, self.head = nn.Sequential(*layers), nn.Linear(channels[-1], dim)
+        self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(grid_size), nn.Flatten())
+        self.head = nn.Linear(channels[-1] * grid_size**2, dim)
         self.to(memory_format=torch.channels_last)  # faster, as in the U-Net
 
     def forward(self, pictures: Tensor) -> Tensor:
         guards.network_input("pictures", pictures, "ImageEncoder", self.config)
-        return self.head(self.layers(pictures).mean(dim=(2, 3)))
+        return self.head(self.layers(pictures))
 
 
 @register

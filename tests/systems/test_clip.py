@@ -171,16 +171,31 @@ def test_a_slip_in_the_loss_is_named(arguments, error, words):
 def test_a_picture_becomes_a_vector(in_channels, channels, patch_size, size):
     encoder = ImageEncoder(in_channels, channels, blocks_per_level=2, patch_size=patch_size, dim=5)
     assert encoder(torch.zeros(4, in_channels, size, size)).shape == (4, 5)
-    assert encoder.head.in_features == channels[-1]
+    assert encoder.head.in_features == channels[-1] * 16
 
 
 def test_each_level_works_at_half_the_size():
     encoder, seen = ImageEncoder(3, (8, 16, 24), patch_size=2), []
-    for layer in encoder.layers:
+    *convolutions, _, _ = encoder.layers
+    for layer in convolutions:
         layer.register_forward_hook(lambda layer, inputs, output: seen.append(tuple(output.shape[1:])))
     encoder(torch.zeros(1, 3, 32, 32))
     assert seen[0] == (12, 16, 16) and seen[-1] == (24, 4, 4)
     assert {shape[1] for shape in seen} == {16, 8, 4}
+
+
+@pytest.mark.parametrize("grid_size", [1, 2])
+def test_the_last_layer_sees_a_mean_over_each_part_of_the_picture(grid_size):
+    encoder = ImageEncoder(3, (8, 16), grid_size=grid_size, dim=5)
+    *convolutions, _, _ = encoder.layers
+    x = pictures(2)
+    for layer in convolutions:
+        x = layer(x)
+    side = 4 // grid_size
+    means = [part.mean(dim=(2, 3)) for row in x.split(side, dim=2) for part in row.split(side, dim=3)]
+    weight = encoder.head.weight.reshape(5, 16, grid_size**2)
+    expected = sum(mean @ weight[:, :, i].T for i, mean in enumerate(means)) + encoder.head.bias
+    torch.testing.assert_close(encoder(pictures(2)), expected, rtol=0, atol=1e-5)
 
 
 def test_both_kinds_of_vectors_have_length_1_and_one_space(clip):
