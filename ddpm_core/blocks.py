@@ -40,22 +40,23 @@ class TimeEmbedding(nn.Module):
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions beside a shortcut; the time embedding scales and shifts what flows between them.
 
-    x: (B, C_in, H, W), embedding: (B, D) -> (B, C_out, H, W)
+    x: (B, C_in, H, W), embedding: (B, D) -> (B, C_out, H, W). With an embedding_dim of None: block(x)
     """
 
-    def __init__(self, in_channels: int, out_channels: int, embedding_dim: int):
+    def __init__(self, in_channels: int, out_channels: int, embedding_dim: int | None):
         super().__init__()
         self.norm_1 = group_norm(in_channels)
         self.conv_1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.scale_shift = nn.Linear(embedding_dim, 2 * out_channels)
+        self.scale_shift = None if embedding_dim is None else nn.Linear(embedding_dim, 2 * out_channels)
         self.norm_2 = group_norm(out_channels)
         self.conv_2 = zero_init(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         self.shortcut = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        h = self.conv_1(F.silu(self.norm_1(x)))
-        scale, shift = self.scale_shift(F.silu(embedding))[:, :, None, None].chunk(2, dim=1)  # (B, C_out, 1, 1) each
-        h = self.norm_2(h) * (1 + scale) + shift
+    def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
+        h = self.norm_2(self.conv_1(F.silu(self.norm_1(x))))
+        if self.scale_shift is not None:
+            scale, shift = self.scale_shift(F.silu(embedding))[:, :, None, None].chunk(2, dim=1)  # (B, C_out, 1, 1)
+            h = h * (1 + scale) + shift
         h = self.conv_2(F.silu(h))
         return self.shortcut(x) + h
 
@@ -130,6 +131,12 @@ def split_heads(h: Tensor, num_heads: int) -> Tensor:
 def join_heads(h: Tensor) -> Tensor:
     """Back again: (B, heads, L, C/heads) -> (B, L, C)."""
     return h.transpose(1, 2).flatten(2)
+
+
+def mean_of_tokens(context: Tensor, padding: Tensor) -> Tensor:
+    """The gist of a text: (B, L, C), padding bool (B, L), True where no token stands -> (B, C)."""
+    is_token = ~padding[:, :, None]
+    return (context * is_token).sum(dim=1) / is_token.sum(dim=1)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

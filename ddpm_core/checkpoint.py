@@ -25,10 +25,10 @@ SHIPPED = ("digit-scenes", "emoji")  # the checkpoints that come with the course
 
 @dataclass
 class Checkpoint:
-    """A model ready to sample from, the schedule it was trained with, and notes on how it was made."""
+    """A model ready to use, the schedule it was trained with, and notes on how it was made."""
 
     model: nn.Module
-    schedule: NoiseSchedule
+    schedule: NoiseSchedule | None  # None for a model that removes no noise, such as CLIP
     notes: dict = field(default_factory=dict)
     training: dict | None = None  # what resume_training needs, where the run was saved with it
 
@@ -36,28 +36,33 @@ class Checkpoint:
 def save_checkpoint(
     path: Path | str,
     state: TrainingState,
-    schedule: NoiseSchedule,
+    schedule: NoiseSchedule | None,
     notes: dict | None = None,
     with_training: bool = False,
     before_replacing: Callable[[], None] = lambda: None,
 ) -> None:
     """Writes state.ema_model and the schedule; with_training also stores what going on with the training needs.
 
+    schedule:         that of the training, None for a model that removes no noise
     notes:            anything that json can hold (command, time, score)
     before_replacing: called when the new file is complete and the one at path still there
 
-    The file appears whole or not at all. Raises TypeError where the model is none of the course's networks.
+    The file appears whole or not at all. Raises TypeError where the model is none of the course's networks, or its
+    schedule is missing.
     """
     model, saved = state.ema_model, state.state_dict()
     if not is_registered(model):
         raise TypeError(f"only a network of ddpm_core can be saved, such as a UNet; got {type(model).__name__}")
+    if _removes_noise(model):
+        guards.instance("schedule", schedule, NoiseSchedule)
+    betas = dict() if schedule is None else dict(betas=schedule.betas)
     if with_training:
         saved |= dict(optimizer=saved["optimizer"]["state"], losses=torch.tensor(saved["losses"], dtype=torch.float64))
     else:
         saved = dict(ema_model=saved["ema_model"])
     network = json.dumps(description(model), ensure_ascii=False)
     metadata = {"format": FORMAT, "network": network, "notes": json.dumps(notes or {}, sort_keys=True)}
-    write_tensors(Path(path), flat(saved) | {"betas": schedule.betas}, metadata, before_replacing)
+    write_tensors(Path(path), flat(saved) | betas, metadata, before_replacing)
 
 
 def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
@@ -66,7 +71,8 @@ def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> Che
     try:
         model = build(**_network(metadata))
         notes = json.loads(metadata["notes"])
-        schedule = NoiseSchedule(tensors.pop("betas"))
+        has_schedule = _removes_noise(model) or "betas" in tensors
+        schedule = NoiseSchedule(tensors.pop("betas")).to(device) if has_schedule else None
         training = nested(tensors)
         model.load_state_dict(training["ema_model"])
         if "generator" in training:
@@ -78,7 +84,7 @@ def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> Che
             f"{path} is damaged, or older than this version of the course: its weights do not fit ({error})"
         ) from error
     model.eval().requires_grad_(False)
-    return Checkpoint(model.to(device), schedule.to(device), notes, training)
+    return Checkpoint(model.to(device), schedule, notes, training)
 
 
 def resume_training(state: TrainingState, checkpoint: Checkpoint) -> None:
@@ -108,6 +114,10 @@ def shipped_checkpoint(name: str) -> Path:
     """
     guards.one_of("name", name, SHIPPED)
     return shipped_file(f"{name}.safetensors")
+
+
+def _removes_noise(model: nn.Module) -> bool:
+    return hasattr(model, "predicts")
 
 
 def _network(metadata: dict[str, str]) -> dict:

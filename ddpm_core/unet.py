@@ -11,7 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm_core.blocks import AttentionBlock, CrossAttentionBlock, ResidualBlock, TimeEmbedding, group_norm, zero_init
+from ddpm_core.blocks import (
+    AttentionBlock,
+    CrossAttentionBlock,
+    ResidualBlock,
+    TimeEmbedding,
+    group_norm,
+    mean_of_tokens,
+    zero_init,
+)
 from ddpm_core.support import guards
 from ddpm_core.support.registry import register
 
@@ -79,8 +87,7 @@ class UNet(nn.Module):
         guards.unet_input(x_t, t, context, padding, self.config)
         embedding = self.time_embedding(t)  # (B, D)
         if context is not None:
-            is_token = ~padding[:, :, None]
-            embedding = embedding + self.gist((context * is_token).sum(dim=1) / is_token.sum(dim=1))
+            embedding = embedding + self.gist(mean_of_tokens(context, padding))
         h = self.stem(self.to_patches(x_t))
         skips = []
         for level, blocks in enumerate(self.down):

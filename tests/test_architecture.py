@@ -32,7 +32,8 @@ HEART = {
     "checkpoint": {"schedule", "support", "training_state"},
 }
 FOLDERS = {"support": set(), "data": {"support"}}
-FOLDERS["judging"] = {*HEART, "data", "support"}
+FOLDERS["systems"] = {*HEART, "support"}
+FOLDERS["judging"] = {*FOLDERS["systems"], "systems", "data"}
 FOLDERS["scale"] = {*FOLDERS["judging"], "judging"}
 FOLDERS["course"] = {*FOLDERS["scale"], "scale"}
 MAY_IMPORT = HEART | FOLDERS

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddpm_core import AttentionBlock, CrossAttentionBlock, ResidualBlock, TimeEmbedding
-from ddpm_core.blocks import group_norm
+from ddpm_core.blocks import group_norm, mean_of_tokens
 
 
 def randn(*shape: int, seed: int = 0) -> Tensor:
@@ -65,6 +65,22 @@ def test_the_time_scales_and_shifts_what_flows_through_a_residual_block():
                 normalised[picture, channel] *= 1 + scale[picture, channel]
                 normalised[picture, channel] += shift[picture, channel]
         torch.testing.assert_close(block(x, embedding), x + block.conv_2(F.silu(normalised)))
+
+
+def test_a_residual_block_without_timesteps_is_one_whose_scale_and_shift_are_0():
+    block, x = randomised(ResidualBlock(8, 16, None)), randn(2, 8, 4, 4)
+    timed = randomised(ResidualBlock(8, 16, 32))
+    timed.load_state_dict(block.state_dict(), strict=False)
+    nn.init.zeros_(timed.scale_shift.weight)
+    nn.init.zeros_(timed.scale_shift.bias)
+    torch.testing.assert_close(block(x), timed(x, randn(2, 32)))
+    assert sum(map(torch.numel, block.parameters())) < sum(map(torch.numel, timed.parameters()))
+
+
+def test_the_gist_of_a_text_is_the_mean_of_its_own_tokens():
+    context, padding = text(2)
+    expected = torch.stack([context[0, :3].mean(dim=0), context[1, :4].mean(dim=0)])
+    torch.testing.assert_close(mean_of_tokens(context, padding), expected)
 
 
 def test_a_new_attention_block_changes_nothing():

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 
 from ddpm_core import (
     EmojiDataset,
+    ImageEncoder,
     NoiseSchedule,
     TrainingState,
     UNet,
@@ -682,6 +683,12 @@ def test_what_cannot_be_drawn_is_one_sentence(arguments, words, checkpoint, text
     Path("notes.txt").touch()
     assert words in fail("sample", *arguments)
     assert not list(Path().glob("*.png"))
+
+
+def test_a_network_that_draws_nothing_is_named():
+    save_checkpoint("reader.safetensors", TrainingState(ImageEncoder(3, (8,))), None, with_training=True)
+    assert "holds the network ImageEncoder, which draws no pictures" in fail("sample", "reader.safetensors")
+    assert "holds the network ImageEncoder" in fail("train", "reader.safetensors", "--resume")
 
 
 @pytest.mark.parametrize(

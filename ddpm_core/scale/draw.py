@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ddpm_core.checkpoint import load_checkpoint
+from ddpm_core.checkpoint import Checkpoint, load_checkpoint
 from ddpm_core.prediction import noise_predictor
 from ddpm_core.sampling import sampler_named, seeded_noise
 from ddpm_core.scale.settings import DEFAULTS
@@ -16,6 +16,7 @@ from ddpm_core.support.memory import in_parts
 from ddpm_core.support.notices import collect_notices
 from ddpm_core.support.tensor_file import CheckpointError
 from ddpm_core.text_to_image import NUM_STEPS, TextToImage, generate
+from ddpm_core.unet import UNet
 
 PICTURES = 16  # where no prompt says how many
 
@@ -40,7 +41,7 @@ def draw(
     """
     loaded = load_checkpoint(path, device)
     model, schedule, notes = loaded.model, loaded.schedule, loaded.notes
-    size = picture_size(path, notes)
+    size = picture_size(path, loaded)
     speed_up(model, precision, compile, say)
     if isinstance(model, TextToImage):
         prompts = [prompt for prompt in prompts for _ in range(count or 1)] or [""] * (count or PICTURES)
@@ -76,8 +77,13 @@ def draw(
     return torch.cat(drawn)
 
 
-def picture_size(path: Path, notes: dict) -> tuple[int, int, int]:
-    """(C, H, W) of the pictures that a checkpoint's model draws, from the checkpoint's notes."""
-    if "picture_size" not in notes:
+def picture_size(path: Path, trained: Checkpoint) -> tuple[int, int, int]:
+    """(C, H, W) of the pictures that a checkpoint's model draws, from the checkpoint's notes.
+
+    Raises CheckpointError where it draws none, or the notes do not say it.
+    """
+    if not isinstance(trained.model, UNet | TextToImage):
+        raise CheckpointError(f"{path} holds the network {type(trained.model).__name__}, which draws no pictures")
+    if "picture_size" not in trained.notes:
         raise CheckpointError(f"{path} does not say how large its pictures are (picture_size in its notes)")
-    return tuple(notes["picture_size"])
+    return tuple(trained.notes["picture_size"])

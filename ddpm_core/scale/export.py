@@ -16,9 +16,7 @@ from ddpm_core.support import registry
 from ddpm_core.support.files import make_folder, must_be_empty
 from ddpm_core.support.guards import networks, tensors, values
 from ddpm_core.support.registry import description
-from ddpm_core.support.tensor_file import CheckpointError
 from ddpm_core.text_to_image import TextToImage
-from ddpm_core.unet import UNet
 
 EXPORTED = Path(__file__).with_name("exported")
 NOTICE = "# From the course ddpm_core. Copyright and licence (MIT) are in the file LICENSE.\n"
@@ -42,9 +40,7 @@ def export_diffusers(checkpoint: Path | str, folder: Path | str) -> None:
     """
     checkpoint, folder = Path(checkpoint).expanduser(), Path(folder).expanduser()
     trained = load_checkpoint(checkpoint)
-    if not isinstance(trained.model, UNet | TextToImage):
-        raise CheckpointError(f"{checkpoint} holds a {type(trained.model).__name__}, which draws no pictures")
-    C, *size = picture_size(checkpoint, trained.notes)
+    C, *size = picture_size(checkpoint, trained)
     guidance_scale = None
     if isinstance(trained.model, TextToImage):
         guidance_scale = trained.notes.get("guidance_scale", DEFAULTS["guidance_scale"])

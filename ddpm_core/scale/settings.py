@@ -62,6 +62,10 @@ def job_of(settings: dict, preset: str | None, saved: Checkpoint | None) -> Job:
 
     saved: the run that goes on, with the network in it; settings must not contradict it (ValueError)
     """
+    if saved and not isinstance(saved.model, UNet | TextToImage):
+        raise ValueError(
+            f"this command trains what draws pictures; the checkpoint holds the network {type(saved.model).__name__}"
+        )
     if preset or (saved and "preset" in saved.notes):
         return _by_recipe(settings, preset, saved)
     defaults = {name: DEFAULTS[name] for name in ("data", "batch_size", "learning_rate")}

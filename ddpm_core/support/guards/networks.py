@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from ddpm_core.support.guards.tensors import pictures
+from ddpm_core.support.guards.tensors import pictures, shape
 from ddpm_core.support.guards.values import describe, is_whole, number, several, text, whole_number
 
 
@@ -72,15 +72,14 @@ def unet_plan(
         whole_number(name, count)
 
 
-def unet_input(x_t: object, t: object, context: object, padding: object, config: dict) -> None:
-    """config: what the U-Net was made with."""
-    in_channels, patch_size = config["in_channels"], config["patch_size"]
-    halvings, context_dim = len(config["channels"]) - 1, config["context_dim"]
-    if not isinstance(x_t, Tensor) or x_t.ndim != 4 or not x_t.is_floating_point():
-        raise ValueError(f"x_t must be pictures, a tensor of floats (B, {in_channels}, H, W); got {describe(x_t)}")
-    B, C, H, W = x_t.shape
+def network_input(name: str, x: object, network: str, config: dict) -> None:
+    """A batch of pictures for a convolutional network that halves them; config: what it was made with."""
+    in_channels, patch_size, halvings = config["in_channels"], config["patch_size"], len(config["channels"]) - 1
+    if not isinstance(x, Tensor) or x.ndim != 4 or not x.is_floating_point():
+        raise ValueError(f"{name} must be pictures, a tensor of floats (B, {in_channels}, H, W); got {describe(x)}")
+    C, H, W = x.shape[1:]
     if in_channels != C:
-        raise ValueError(f"x_t has {C} channels, but this U-Net was made for in_channels={in_channels}")
+        raise ValueError(f"{name} has {C} channels, but this {network} was made for in_channels={in_channels}")
     multiple = patch_size * 2**halvings
     if H % multiple or W % multiple:
         times = {1: "once", 2: "twice"}.get(halvings, f"{halvings} times")
@@ -89,6 +88,12 @@ def unet_input(x_t: object, t: object, context: object, padding: object, config:
             f"pictures of {H}x{W} cannot be halved {times}: with {halvings + 1} levels{patches} height and width must "
             f"be multiples of {multiple}"
         )
+
+
+def unet_input(x_t: object, t: object, context: object, padding: object, config: dict) -> None:
+    """config: what the U-Net was made with."""
+    network_input("x_t", x_t, "U-Net", config)
+    B, context_dim = len(x_t), config["context_dim"]
     if not isinstance(t, Tensor) or t.dtype != torch.long or t.shape != (B,):
         raise ValueError(f"t must be a long tensor of shape ({B},), one step per picture; got {describe(t)}")
     if context_dim is None:
@@ -127,11 +132,62 @@ def reading(unet: dict, encoder: dict, tokenizer: tuple[int, int]) -> None:
         raise ValueError(
             f"the U-Net reads a context_dim of {unet['context_dim']}, but the text encoder writes {encoder['dim']}"
         )
+    tokenized(encoder, tokenizer)
+
+
+def tokenized(encoder: dict, tokenizer: tuple[int, int]) -> None:
+    """A text encoder's config, and a tokenizer's length and max_length."""
     sizes = encoder["vocabulary_size"], encoder["max_length"]
     if sizes != tokenizer:
         raise ValueError(
             f"the text encoder was made for a vocabulary_size and max_length of {sizes}, but the tokenizer has "
             f"{tokenizer}"
+        )
+
+
+def pairs(image_vectors: object, text_vectors: object, temperature: object, fits: object) -> None:
+    """Vectors of pictures and of their captions, and fits, which says what else fits (None: nothing)."""
+    unit_vectors("image_vectors", image_vectors)
+    unit_vectors("text_vectors", text_vectors)
+    shape("text_vectors", text_vectors, image_vectors.shape, "image_vectors'")
+    if not isinstance(temperature, Tensor):  # a weight that is learnt may become NaN, which fit reports
+        number("temperature", temperature, above=0)
+    if fits is not None:
+        B = len(image_vectors)
+        if not isinstance(fits, Tensor) or fits.dtype != torch.bool or fits.shape != (B, B):
+            raise ValueError(f"fits must be bool, ({B}, {B}), pictures by captions; got {describe(fits)}")
+        if fits.device.type == "cpu" and not fits.diagonal().all():  # a GPU would have to wait for the answer
+            row = int(fits.diagonal().long().argmin())
+            raise ValueError(f"fits must be True on its diagonal, for every picture's own caption; row {row} is not")
+
+
+def captions_of_pictures(captions: object, group_ids: object, num_pictures: int) -> None:
+    """Several lists of captions, one caption a picture in each, and the group of each picture, where there are any."""
+    several("captions", captions, "lists of captions")
+    if not isinstance(captions, Sequence) or not captions or any(isinstance(some, str) for some in captions):
+        raise ValueError(
+            "captions must be a list of lists, such as [english, chinese], or [english] where it is the only one"
+        )
+    for number_, some in enumerate(captions):
+        if len(some) != num_pictures:
+            raise ValueError(
+                f"captions[{number_}] must hold one for each of {num_pictures} pictures; it has {len(some)}"
+            )
+    if group_ids is not None:
+        is_fine = isinstance(group_ids, Tensor) and group_ids.dtype == torch.long and group_ids.shape == (num_pictures,)
+        if not is_fine:
+            raise ValueError(f"group_ids must be long, ({num_pictures},), one a picture; got {describe(group_ids)}")
+
+
+def unit_vectors(name: str, vectors: object) -> None:
+    """Floats (B, dim), of length 1 each; NaN passes, because fit reports it."""
+    if not isinstance(vectors, Tensor) or not vectors.is_floating_point() or vectors.ndim != 2 or not len(vectors):
+        raise ValueError(f"{name} must be a tensor of floats (B, dim); got {describe(vectors)}")
+    lengths = vectors.detach().norm(dim=1)
+    if vectors.device.type == "cpu" and ((lengths - 1).abs() > 0.01).any():
+        low, high = lengths.min().item(), lengths.max().item()
+        raise ValueError(
+            f"{name} must have length 1, as after F.normalize(vectors, dim=1); these go from {low:.4g} to {high:.4g}"
         )
 
 
