@@ -60,9 +60,7 @@ def main() -> None:
         resume_training(state, saved)
         seconds = saved.notes["seconds"]
     began = time.perf_counter() - seconds
-    steps = train_clip(
-        state, data.pictures, captions, NUM_ITERATIONS, BATCH_SIZE, LEARNING_RATE, ema_decay=EMA_DECAY
-    )
+    steps = train_clip(state, data.pictures, captions, NUM_ITERATIONS, BATCH_SIZE, LEARNING_RATE, ema_decay=EMA_DECAY)
     for _ in steps:
         if state.iteration % 250 == 0:
             seconds = round(time.perf_counter() - began)
