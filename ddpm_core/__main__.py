@@ -1,36 +1,30 @@
-"""The command line: python -m ddpm_core train | sample | export | doctor. The same functions as in the notebooks."""
+"""The command line: python -m ddpm_core train | sample | search | export | doctor. The functions of the notebooks."""
 
 import os
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
 import click
+import torch
 
 from ddpm_core.checkpoint import SHIPPED, shipped_checkpoint
 from ddpm_core.course.profile import choose_profile
-from ddpm_core.data import DATA_SETS, DataUnavailable
+from ddpm_core.data import DATA_SETS
 from ddpm_core.sampling import SAMPLERS
 from ddpm_core.scale import export_diffusers
 from ddpm_core.scale.draw import PICTURES, draw
-from ddpm_core.scale.ranks import RankLost
+from ddpm_core.scale.one_sentence import OneSentence
 from ddpm_core.scale.recipes import PRESETS
 from ddpm_core.scale.run import train_run
+from ddpm_core.scale.search import search_pictures
 from ddpm_core.scale.settings import DEFAULTS
 from ddpm_core.scale.speed import PRECISIONS
-from ddpm_core.support.files import make_folder
-from ddpm_core.support.memory import OutOfMemory, is_lack_of_memory
 from ddpm_core.support.options import as_typed
-from ddpm_core.support.pixels import write_pictures
-from ddpm_core.support.tensor_file import CheckpointError
+from ddpm_core.support.pixels import check_picture_file, write_pictures
+from ddpm_core.support.sheet import write_sheet
 from ddpm_core.text_to_image import NUM_STEPS
-from ddpm_core.training_state import TrainingDiverged
 
-EXPECTED = (ValueError, TypeError, OSError, ImportError)
-EXPECTED += (CheckpointError, DataUnavailable, TrainingDiverged, OutOfMemory, RankLost)
-NO_MEMORY = (
-    "there is not enough memory for this: ask for fewer or smaller pictures (--batch-size, --count, --picture-size), "
-    "or for fewer --channels or --timesteps"
-)
 DATA_HELP = (
     f"{' | '.join(DATA_SETS.values())}, or pictures with captions: a folder of them, or tar files, as a folder or as a "
     "pattern in quotes, such as 'shards/*.tar'."
@@ -38,27 +32,10 @@ DATA_HELP = (
 PRECISION_HELP = "What the network computes in.  [default: half on a GPU, bfloat16 where it can; float32 on a CPU]"
 COMPILE_HELP = "torch.compile, which takes a minute first: join small operations, or replay whole calls (on a GPU)."
 SNR_HELP = "Timesteps with a signal-to-noise ratio above it weigh less."
+IN_HELP = "Where to search: the course's emoji, pictures in a folder, or tar files, such as 'shards/*.tar'."
+INDEX_HELP = "Where the pictures' vectors are kept.  [default: a file in ~/.cache/ddpm_core]"
 SAMPLE_SEED_HELP = "Of the first picture; the second one has the next number, and so on."
 STEPS_HELP = f"Steps of sampling.  [default: the schedule's length; with prompts {NUM_STEPS}]"
-
-
-class OneSentence(click.Group):
-    """Shows what a user can mend as one sentence rather than a traceback."""
-
-    def invoke(self, context: click.Context) -> object:
-        try:
-            return super().invoke(context)
-        except EXPECTED as error:
-            number = int(os.environ.get("RANK", 0))
-            # Wrong settings are named by the first process of this machine, too.
-            if isinstance(error, ValueError) and int(os.environ.get("LOCAL_RANK", 0)) > 0:
-                raise SystemExit(1) from error
-            sentence = as_typed(str(error), self.commands[context.invoked_subcommand])
-            raise click.ClickException(f"process {number}: {sentence}" if number > 0 else sentence) from error
-        except RuntimeError as error:
-            if not is_lack_of_memory(error):
-                raise
-            raise click.ClickException(NO_MEMORY) from error
 
 
 def setting(*names: str, help: str, default: str = "{}", **options: object) -> object:
@@ -69,7 +46,7 @@ def setting(*names: str, help: str, default: str = "{}", **options: object) -> o
 
 @click.group(cls=OneSentence)
 def main() -> None:
-    """Train a diffusion model and sample from it, without a notebook."""
+    """Train a diffusion model, sample from it and search pictures, without a notebook."""
 
 
 @main.command()
@@ -135,8 +112,6 @@ def sample(context, arguments, model, out, **options) -> None:
     python -m ddpm_core sample --model digit-scenes "a red three left of a blue seven"
     python -m ddpm_core sample digits.safetensors
     """
-    import PIL.Image
-
     given = Path(arguments[0]) if arguments and arguments[0].endswith(".safetensors") else None
     prompts = arguments[1:] if given else arguments
     if prompts and Path(f"{prompts[0]}.safetensors").is_file():
@@ -149,9 +124,7 @@ def sample(context, arguments, model, out, **options) -> None:
         raise ValueError("pictures are drawn by one process: leave torchrun out")
     if given and model:
         raise ValueError(f"say either a checkpoint ({given}) or --model {model}, not both")
-    if out.suffix.lower() not in PIL.Image.registered_extensions():
-        raise ValueError(f"out must end as picture files do, such as in .png; got {out}")
-    make_folder(out)
+    check_picture_file(out)
 
     def say(sentence: str) -> None:
         click.echo(as_typed(sentence, context.command), err=True)
@@ -162,6 +135,32 @@ def sample(context, arguments, model, out, **options) -> None:
     last_seed = options["seed"] + len(pictures) - 1
     with_seeds = f", with the seeds {options['seed']} to {last_seed}" if len(pictures) > 1 else ""
     click.echo(f"{len(pictures)} picture{'s' * (len(pictures) > 1)} in {out}{with_seeds}")
+
+
+@main.command()
+@click.argument("query", nargs=-1, required=True)
+@click.option("--in", "where", default="emoji", show_default=True, metavar="emoji|FOLDER|SHARDS", help=IN_HELP)
+@click.option("--model", default="clip", show_default=True, metavar="clip|FILE", help="The CLIP that compares.")
+@click.option("--k", default=12, show_default=True, type=click.IntRange(1), help="How many pictures.")
+@click.option("--out", default="search.png", show_default=True, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--index", "index_file", type=click.Path(dir_okay=False, path_type=Path), help=INDEX_HELP)
+def search(query, where, model, k, out, index_file) -> None:
+    """Find pictures by words, in English or Chinese, or by a picture; the best come first, as a list and in one file.
+
+    \b
+    python -m ddpm_core search rocket
+    python -m ddpm_core search 火箭
+    python -m ddpm_core search picture.png --in photos
+    """
+    check_picture_file(out)
+    path = Path(model) if model.endswith(".safetensors") else shipped_checkpoint(model)
+    say = partial(click.echo, err=True)
+    found = search_pictures(" ".join(query), where, path, k, index_file, choose_profile().device, say)
+    for rank, (score, label, _) in enumerate(found, start=1):
+        click.echo(f"{rank:4}  {score:6.3f}  {label}")
+    labels = [f"{rank}  {each.score:.2f}\n{each.label}" for rank, each in enumerate(found, start=1)]
+    write_sheet(torch.stack([each.picture for each in found]), labels, out)
+    click.echo(f"{len(found)} pictures in {out}")
 
 
 @main.command()

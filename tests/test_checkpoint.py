@@ -184,8 +184,8 @@ def test_a_sound_file_that_starts_like_a_pickle_is_read(state, schedule, path):
 @pytest.mark.parametrize(
     "metadata, words",
     [
-        (None, "is a safetensors file, but not a checkpoint of"),
-        ({"format": "pt"}, "is a safetensors file, but not a checkpoint of"),
+        (None, "is a safetensors file, but no checkpoint of"),
+        ({"format": "pt"}, "is a safetensors file, but no checkpoint of"),
         ({"format": "ddpm_core 1"}, "has a format of another version of the course, 1"),
         ({"format": "ddpm_core 999"}, "has a format of another version of the course, 999"),
     ],

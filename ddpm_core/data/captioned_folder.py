@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,14 +65,8 @@ def load_captioned_folder(folder: Path | str, size: int, progress: bool = True) 
     from tqdm import tqdm
 
     guards.whole_number("size", size)
-    folder = Path(folder).expanduser()
-    if not folder.is_dir():
-        raise DataUnavailable(f"{folder} {'is a file, not a folder' if folder.exists() else 'does not exist'}")
-    root = folder.resolve()
-    paths = [path.relative_to(root) for path in root.rglob("*") if path.is_file()]
-    # Without .DS_Store, ._cat.png and whatever else is hidden.
-    names = sorted(path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts))
-    found = [name for name in names if name.lower().endswith(ENDINGS)]
+    root, names = files_in(folder)
+    found = pictures_among(names)
     if metadata := next((name for name in METADATA if (root / name).is_file()), None):
         samples = _captions_in_metadata(root, metadata)
         listed = {name for name, _ in samples}
@@ -79,7 +74,7 @@ def load_captioned_folder(folder: Path | str, size: int, progress: bool = True) 
     else:
         samples, skipped = _captions_beside(root, found, names)
     if not samples and not skipped:
-        raise DataUnavailable(f"{folder} has no pictures; they end in {', '.join(ENDINGS)}")
+        raise DataUnavailable(no_pictures(folder))
 
     squares = {}  # in bytes until all are read: floats would take four times the memory, and once for each caption
     captioned = dict.fromkeys(name for name, caption in samples if caption)
@@ -89,8 +84,8 @@ def load_captioned_folder(folder: Path | str, size: int, progress: bool = True) 
     for name in tqdm(to_read, unit="picture", ncols=90, disable=not progress):
         try:
             squares[name] = read_square(root / name, size)
-        except Exception as error:  # from a damaged file, PIL's decoders raise nearly anything
-            skipped[name] = f"cannot be read: {getattr(error, 'strerror', None) or error or type(error).__name__}"
+        except Exception as error:
+            skipped[name] = why_not_read(error)
     samples = [(name, caption) for name, caption in samples if caption and name in squares]
     skipped = dict(sorted(skipped.items()))
     if not samples:
@@ -102,6 +97,35 @@ def load_captioned_folder(folder: Path | str, size: int, progress: bool = True) 
     files, captions = (list(column) for column in zip(*samples, strict=True))
     pictures = from_bytes(torch.stack([squares[name] for name in files]))
     return CaptionedPictures(pictures, captions, files, skipped)
+
+
+def files_in(folder: Path | str) -> tuple[Path, list[str]]:
+    """The folder's real path, and the names of all files in and below it, sorted, without hidden ones.
+
+    Raises DataUnavailable where it is no folder.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise DataUnavailable(f"{folder} {'is a file, not a folder' if folder.exists() else 'does not exist'}")
+    root = folder.resolve()
+    paths = [path.relative_to(root) for path in root.rglob("*") if path.is_file()]
+    # Without .DS_Store, ._cat.png and whatever else is hidden.
+    return root, sorted(path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts))
+
+
+def pictures_among(names: Sequence[str]) -> list[str]:
+    """Those of files that are pictures, by their endings."""
+    return [name for name in names if name.lower().endswith(ENDINGS)]
+
+
+def no_pictures(folder: Path | str) -> str:
+    """What to say of a folder without any."""
+    return f"{folder} has no pictures; they end in {', '.join(ENDINGS)}"
+
+
+def why_not_read(error: Exception) -> str:
+    """The reason to skip a picture: from a damaged file, PIL's decoders raise nearly anything."""
+    return f"cannot be read: {getattr(error, 'strerror', None) or error or type(error).__name__}"
 
 
 def _leads_outside(root: Path, name: str) -> bool:

@@ -68,6 +68,14 @@ def write_shards(
     return paths
 
 
+def are_shards(pattern: str) -> bool:
+    """Whether a path or a pattern means shards; a folder does where there is one in it."""
+    folder = Path(pattern).expanduser()
+    if folder.is_dir():
+        return any(file.name.endswith(TARS) for file in folder.iterdir())
+    return ".tar" in pattern or pattern.endswith(".tgz") or any(sign in pattern for sign in "*?[{")
+
+
 def find_shards(pattern: str | Path | Sequence[str | Path]) -> list[str]:
     """The shards that a path, a pattern, a folder or a list of these means. Raises DataUnavailable without them."""
     patterns = [pattern] if isinstance(pattern, str | Path) else pattern

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ddpm_core.checkpoint import Checkpoint
 from ddpm_core.data import DATA_SETS, DataUnavailable, PictureTextShards, load_captioned_folder, load_pictures
-from ddpm_core.data.shard_files import TARS
+from ddpm_core.data.shard_files import are_shards
 from ddpm_core.scale.ranks import num_ranks, rank, share_of
 from ddpm_core.scale.recipes import PRESETS, Preset, data_checksum
 from ddpm_core.schedule import NoiseSchedule, cosine_betas
@@ -88,7 +88,7 @@ def job_of(settings: dict, preset: str | None, saved: Checkpoint | None) -> Job:
     )
     if is_named and "picture_size" in settings:
         raise ValueError("--picture_size is for pictures with captions; a data set has its own size")
-    is_tar = not is_named and _are_tar_files(notes["data"])
+    is_tar = not is_named and are_shards(notes["data"])
     if settings.get("num_workers") and not is_tar:
         raise ValueError("--num_workers is for tar files; other data are in memory")
     if is_named:
@@ -222,13 +222,6 @@ def _check_same_data(notes: dict, name: str, checksum: str) -> None:
     """Notes a checksum of the data. Raises ValueError where the run that goes on has another one."""
     if notes.setdefault(name, checksum) != checksum:
         raise ValueError("the data are not those that this run was begun with, so it cannot go on: begin anew")
-
-
-def _are_tar_files(data: str) -> bool:
-    folder = Path(data).expanduser()
-    if folder.is_dir():
-        return any(file.name.endswith(TARS) for file in folder.iterdir())
-    return ".tar" in data or data.endswith(".tgz") or any(sign in data for sign in "*?[{")
 
 
 def captioned_model(captions: Iterable[str], channels: tuple[int, ...], picture_size: int, source: str) -> TextToImage:

@@ -32,18 +32,23 @@ def notice_on_words(prompt: str, words: Sequence[str], unknown: Sequence[str]) -
         return "an empty prompt sets no condition: the picture can be of anything"
     if not unknown:
         return None
+    knows_none = all(word in unknown for word in words)
+    outcome = ": the picture can be of anything" if knows_none else "; the picture is made from the other words"
+    return what_is_unknown(prompt, words, unknown) + outcome
+
+
+def what_is_unknown(prompt: str, words: Sequence[str], unknown: Sequence[str]) -> str:
+    """The beginning of such a sentence; words and unknown as above, with something in unknown."""
     missing = ", ".join(f'"{name}"' for name in unknown if name in words)
     signs = ", ".join(f'"{name}"' for name in unknown if name not in words)
-    knows_none = all(word in unknown for word in words)
     reasons = []
-    if missing and knows_none:
+    if missing and all(word in unknown for word in words):
         reasons.append(f"no word of {prompt!r} was in any training caption ({missing})")
     elif missing:
         reasons.append(f"{prompt!r}: no training caption had {missing}")
     if signs:
         reasons.append(("" if missing else f"{prompt!r}: ") + f"what is no word is left out ({signs})")
-    outcome = ": the picture can be of anything" if knows_none else "; the picture is made from the other words"
-    return "; ".join(reasons) + outcome
+    return "; ".join(reasons)
 
 
 def warn_of_prompts(

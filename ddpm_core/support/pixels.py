@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpm_core.support.files import make_folder
+
 # Only these decoders run, whatever a file is called: PIL's others include one that starts a program (PostScript).
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
@@ -60,6 +62,15 @@ def write_pictures(pictures: Tensor, path: Path) -> None:
     from PIL import Image
 
     Image.fromarray(tile(pictures, width=1000)).save(path)
+
+
+def check_picture_file(path: Path) -> None:
+    """Makes the folder for a picture file. Raises ValueError where none can be written there, or by no such ending."""
+    from PIL import Image
+
+    if path.suffix.lower() not in Image.registered_extensions():
+        raise ValueError(f"out must end as picture files do, such as in .png; got {path}")
+    make_folder(path)
 
 
 def read_rgb(path: Path) -> Tensor:

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from ddpm_core.support.atomic import atomic_write
 
-OURS = "ddpm_core "  # how the names of the course's formats start
 PICKLES = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # how they start
 
 
@@ -21,7 +20,10 @@ class CheckpointError(RuntimeError):
 
 
 def write_tensors(
-    path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], before_replacing: Callable[[], None]
+    path: Path,
+    tensors: dict[str, Tensor],
+    metadata: dict[str, str],
+    before_replacing: Callable[[], None] = lambda: None,
 ) -> None:
     """Writes a safetensors file with a checksum of all that is in it. Raises OSError, with what was there untouched."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -34,13 +36,17 @@ def write_tensors(
         raise OSError(f"{path} could not be written, and what was there is untouched: {error}") from error
 
 
-def read_tensors(path: Path, formats: tuple[str, ...]) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(
+    path: Path, formats: tuple[str, ...], what: str = "checkpoint"
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of what write_tensors wrote, with one of the formats in its metadata.
+
+    formats: names with a number at the end; what: such files are called
 
     Raises FileNotFoundError, or CheckpointError where it is no such file or not as it was written.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"there is no checkpoint at {path}")
+        raise FileNotFoundError(f"there is no {what} at {path}")
     try:
         with safe_open(path, framework="pt") as file:
             tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
@@ -54,12 +60,11 @@ def read_tensors(path: Path, formats: tuple[str, ...]) -> tuple[dict[str, Tensor
                 "refused; this course saves safetensors files, with save_checkpoint"
             ) from error
         raise CheckpointError(f"{path} is truncated, damaged or not a safetensors file ({error})") from error
-    if metadata.get("format", "").startswith(OURS) and metadata["format"] not in formats:
-        raise CheckpointError(
-            f"{path} has a format of another version of the course, {metadata['format'][len(OURS) :]}"
-        )
+    name, _, version = metadata.get("format", "").rpartition(" ")
     if metadata.get("format") not in formats:
-        raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of this course")
+        if name == formats[0].rpartition(" ")[0]:
+            raise CheckpointError(f"{path} has a format of another version of the course, {version}")
+        raise CheckpointError(f"{path} is a safetensors file, but no {what} of this course")
     if metadata.pop("sha256", None) != checksum(tensors, metadata):
         raise CheckpointError(f"{path} is damaged: what is in it does not fit the checksum that it was saved with")
     return tensors, metadata

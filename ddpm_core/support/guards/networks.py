@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from ddpm_core.support.guards.tensors import pictures, shape
+from ddpm_core.support.guards.tensors import one_picture, pictures, shape
 from ddpm_core.support.guards.values import describe, is_whole, number, several, text, whole_number
 
 
@@ -185,6 +185,27 @@ def unit_vectors(name: str, vectors: object) -> None:
         raise ValueError(
             f"{name} must have length 1, as after F.normalize(vectors, dim=1); these go from {low:.4g} to {high:.4g}"
         )
+
+
+def labels(labels: object, num_pictures: int) -> None:
+    """One string for each picture."""
+    several("labels", labels, "labels")
+    if not isinstance(labels, Sequence) or len(labels) != num_pictures:
+        given = f"{len(labels)} labels" if isinstance(labels, Sequence) else describe(labels)
+        raise ValueError(f"labels must be a list with one for each of the {num_pictures} pictures; got {given}")
+    for i, label in enumerate(labels):
+        text(f"labels[{i}]", label)
+
+
+def query(query: object) -> None:
+    """Words, or one picture."""
+    if isinstance(query, str):
+        if not query.strip():
+            raise ValueError("query is empty: say what to look for, such as rocket, or give a picture")
+    elif isinstance(query, Tensor):
+        one_picture(query, "query", bytes_too=True)
+    else:
+        raise TypeError(f"query must be a string or a picture, a tensor (3, H, W); got {describe(query)}")
 
 
 def prompts(prompts: object, shape: object, guidance_scale: object) -> None:

@@ -39,13 +39,13 @@ def pictures(pictures: object, name: str = "pictures", bytes_too: bool = False, 
         raise ValueError(f"{name} must lie in [-1, 1]; these go from {low:.4g} to {high:.4g}.{hint}")
 
 
-def one_picture(picture: object, name: str = "picture") -> None:
-    """A float tensor (C, H, W) with values in [-1, 1], C = 1 or 3, as a screen shows it."""
+def one_picture(picture: object, name: str = "picture", bytes_too: bool = False) -> None:
+    """A float tensor (C, H, W) with values in [-1, 1], C = 1 or 3, as a screen shows it; bytes_too allows uint8."""
     if not isinstance(picture, Tensor) or picture.ndim != 3 or len(picture) not in (1, 3) or picture.numel() == 0:
         likely = {2: f": {name}[None] adds the channel", 4: f": {name}[0] is the first of a batch"}
         hint = likely.get(picture.ndim, "") if isinstance(picture, Tensor) else ""
         raise ValueError(f"{name} must be one picture, (1, H, W) or (3, H, W); got {describe(picture)}{hint}")
-    pictures(picture[None], name)
+    pictures(picture[None], name, bytes_too)
 
 
 def mask(mask: object, height: int, width: int) -> None:

@@ -1,0 +1,251 @@
+"""Pictures found by words or by a picture: among the emoji, in a folder of one's own, or in shards."""
+
+import hashlib
+import io
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ddpm_core.checkpoint import load_checkpoint
+from ddpm_core.data import DataUnavailable, EmojiDataset
+from ddpm_core.data.captioned_folder import ENDINGS, files_in, no_pictures, pictures_among, why_not_read
+from ddpm_core.data.emoji import CHECKSUMS
+from ddpm_core.data.one_shard import Shard
+from ddpm_core.data.shard_files import are_shards, find_shards
+from ddpm_core.data.shards import decoded
+from ddpm_core.support.files import make_folder
+from ddpm_core.support.notices import collect_notices
+from ddpm_core.support.pixels import read_square
+from ddpm_core.support.tensor_file import CheckpointError
+from ddpm_core.systems.clip import CLIP
+from ddpm_core.systems.search import IndexMismatch, PictureIndex, picture_vectors, query_vector
+
+SIDE = 128  # pixels of a picture that is shown
+AT_ONCE = 256  # pictures that are encoded together
+Say = Callable[[str], None]
+
+
+class Found(NamedTuple):
+    score: float
+    label: str
+    picture: Tensor  # uint8 (3, SIDE, SIDE)
+
+
+class Sample(NamedTuple):
+    place: int | str | list  # where its collection finds it again; what json can hold
+    label: str
+    picture: Tensor  # uint8 (3, H, W)
+
+
+class Collection(Protocol):
+    """Pictures to be searched.
+
+    name:    by which its index is kept
+    stamp:   another one where the pictures are others than before
+    count:   of pictures, None where that is not known before they are read
+    skipped: how often each reason was met, while they are read
+    """
+
+    name: str
+    stamp: str
+    count: int | None
+    skipped: Counter
+
+    def samples(self, size: int) -> Iterator[Sample]:
+        """All pictures that can be read, at least as large as size x size where they are that large."""
+
+    def picture(self, place: int | str | list) -> Tensor:
+        """One of them, to be shown."""
+
+
+class Emoji:
+    """The course's own, in all styles, under their names in both languages."""
+
+    name = "emoji"
+
+    def __init__(self) -> None:
+        self.data, self.stamp, self.skipped = EmojiDataset(split="all"), _stamp(CHECKSUMS.values()), Counter()
+        self.count = len(self.data.pictures)
+
+    def samples(self, size: int) -> Iterator[Sample]:
+        names = zip(self.data.captions("en"), self.data.captions("zh", with_style=False), strict=True)
+        for i, (english, chinese) in enumerate(names):
+            yield Sample(i, f"{english} {chinese}", self.data.pictures[i])
+
+    def picture(self, place: int) -> Tensor:
+        picture = self.data.pictures[place]
+        scale = SIDE // picture.shape[1]
+        return picture.repeat_interleave(scale, dim=1).repeat_interleave(scale, dim=2)
+
+
+class Folder:
+    """The pictures in and below a folder, under their names."""
+
+    def __init__(self, folder: str) -> None:
+        self.root, names = files_in(folder)
+        self.names, self.name, self.skipped = pictures_among(names), str(self.root), Counter()
+        if not self.names:
+            raise DataUnavailable(no_pictures(folder))
+        self.stamp, self.count = _stamp(map(_file_stamp, [self.root / name for name in self.names])), len(self.names)
+
+    def samples(self, size: int) -> Iterator[Sample]:
+        for name in self.names:
+            try:
+                yield Sample(name, name, read_square(self.root / name, size))
+            except Exception as error:
+                self.skipped[f"{name} {why_not_read(error)}"] += 1
+
+    def picture(self, place: str) -> Tensor:
+        return read_square(self.root / place, SIDE)
+
+
+class Shards:
+    """Pictures in tar files, under their captions."""
+
+    def __init__(self, pattern: str) -> None:
+        self.paths, self.count, self.skipped = find_shards(pattern), None, Counter()
+        self.name = " ".join(os.path.realpath(path) for path in self.paths)
+        self.stamp = _stamp(map(_file_stamp, self.paths))
+
+    def samples(self, size: int) -> Iterator[Sample]:
+        for number, path in enumerate(self.paths):
+            for sample in Shard(path).samples():
+                picture, reason = (None, sample.reason) if sample.reason else decoded(sample.picture, size)
+                if reason:
+                    self.skipped[reason] += 1
+                else:
+                    yield Sample([number, sample.position], sample.caption, picture)
+
+    def picture(self, place: list) -> Tensor:
+        number, position = place
+        return read_square(io.BytesIO(Shard(self.paths[number]).sample(position).picture), SIDE)
+
+
+def search_pictures(
+    query: str, where: str, model: Path, k: int, index_file: Path | None, device: torch.device, say: Say
+) -> list[Found]:
+    """The k pictures that fit a query best, best first.
+
+    query:      words, or the name of a picture file
+    where:      "emoji", a folder, or shards as find_shards takes them
+    model:      a checkpoint of a CLIP
+    index_file: where the index is kept; None: in the user's folder for what can be made again
+    say:        is told what a user should know beside the result
+    """
+    clip = load_checkpoint(model, device).model
+    if not isinstance(clip, CLIP):
+        raise CheckpointError(f"{model} holds the network {type(clip).__name__}, and a search needs a CLIP")
+    with collect_notices() as notices:
+        vector = query_vector(clip, _picture_or_words(query, _side(clip)))  # what is wrong with it shows at once
+    for notice in notices:
+        say(f"Note: {notice}")
+    collection = _collection(where)
+    index = kept_index(clip, collection, index_file, say)
+    rows, scores = index.nearest(vector, k)
+    places = index.notes["places"]
+    return [
+        Found(score, _printable(index.labels[row]), collection.picture(places[row]))
+        for row, score in zip(rows.tolist(), scores.tolist(), strict=True)
+    ]
+
+
+def kept_index(clip: CLIP, collection: Collection, file: Path | None, say: Say) -> PictureIndex:
+    """The index of a collection: out of its file where it is still right, or made anew and kept there.
+
+    Raises ValueError where a file that the user names is the index of something else, CheckpointError where it is none.
+    """
+    path = file or _file_of(collection.name)
+    if file:
+        make_folder(file)
+    try:
+        index = PictureIndex.load(path, clip)
+        if file and index.notes.get("of") != collection.name:
+            raise ValueError(f"{file} is an index of other pictures: give another name, or remove it")
+        if index.notes.get("stamp") == collection.stamp:
+            return index
+        say("The pictures are not those that the index was made of: it is made anew.")
+    except FileNotFoundError:
+        pass
+    except IndexMismatch:
+        say("The index was made by another model: it is made anew.")
+    except CheckpointError as error:
+        if file:
+            raise
+        say(f"{error}: it is made anew.")
+    index = _new_index(clip, collection, say)
+    try:
+        index.save(path)
+    except OSError as error:
+        say(f"The index is not kept, and made again the next time: {error}")
+    return index
+
+
+def _new_index(clip: CLIP, collection: Collection, say: Say) -> PictureIndex:
+    places, labels, vectors = [], [], []
+    samples = collection.samples(_side(clip))
+    with tqdm(total=collection.count, unit="picture", ncols=90) as bar:
+        while some := list(islice(samples, AT_ONCE)):
+            places += [sample.place for sample in some]
+            labels += [sample.label for sample in some]
+            vectors.append(picture_vectors(clip, torch.stack([sample.picture for sample in some])))
+            bar.update(len(some))
+    skipped = [f"{count} x {reason}" if count > 1 else reason for reason, count in collection.skipped.items()]
+    report = _printable(", ".join(skipped[:10])) + (f" and {len(skipped) - 10} more" if len(skipped) > 10 else "")
+    if not labels:
+        raise DataUnavailable(f"there is no picture that can be used; skipped: {report}")
+    if skipped:
+        say(f"{len(labels)} pictures; {collection.skipped.total()} skipped: {report}")
+    notes = dict(of=collection.name, stamp=collection.stamp, places=places)
+    return PictureIndex(clip, torch.cat(vectors), labels, notes)
+
+
+def _collection(where: str) -> Collection:
+    if where == "emoji":
+        return Emoji()
+    return Shards(where) if are_shards(where) else Folder(where)
+
+
+def _picture_or_words(query: str, size: int) -> str | Tensor:
+    path = Path(query).expanduser()
+    is_path = query.lower().endswith(ENDINGS) or (any(sign in query for sign in (os.sep, ".")) and path.exists())
+    if not is_path:
+        return query
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no picture {query}")
+    try:
+        return read_square(path, size)
+    except Exception as error:
+        raise ValueError(f"{query} {why_not_read(error)}") from error
+
+
+def _side(clip: CLIP) -> int:
+    return max(clip.image_encoder.config["picture_size"])
+
+
+def _file_of(name: str) -> Path:
+    """Where the index of a collection is kept: out of the way, and also where the pictures cannot be written to."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ddpm_core"
+    readable = re.sub(r"\W+", "-", Path(name).name)[:40]
+    return folder / f"{readable}-{_stamp([name])[:12]}.safetensors"
+
+
+def _file_stamp(path: Path | str) -> str:
+    stat = os.stat(path)
+    return f"{path} {stat.st_size} {stat.st_mtime_ns}"
+
+
+def _stamp(texts: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(texts).encode(errors="surrogateescape")).hexdigest()
+
+
+def _printable(text: str) -> str:
+    """On one line; a name that is not UTF-8 could not be printed."""
+    return " ".join(text.split()).encode(errors="backslashreplace").decode()
