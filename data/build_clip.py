@@ -2,8 +2,7 @@
 
     python data/build_clip.py    # about an hour on one core; Ctrl-C loses little, the same command goes on
 
-It learns from the training pairs of EmojiDataset at 32 x 32, with captions in both languages, with the style and
-without. On another machine the weights differ in the last digits and in the end altogether, though hardly the scores.
+It learns from the training pairs of EmojiDataset, with captions in both languages, with the style and without. On another machine the weights differ in the last digits and in the end altogether, though hardly the scores.
 """
 
 import platform
@@ -36,13 +35,13 @@ def new_clip(captions: list[list[str]]) -> CLIP:
     tokenizer = Tokenizer.from_captions(caption for some in captions for caption in some)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        image_encoder = ImageEncoder(3, (32, 64, 128), patch_size=2, dim=128)
+        image_encoder = ImageEncoder(3, (32, 64, 128), patch_size=4, picture_size=(64, 64))
         return CLIP(image_encoder, TextEncoder(len(tokenizer), tokenizer.max_length, 128), tokenizer)
 
 
 def scores(clip: CLIP) -> dict[str, float]:
     """How often the right one of all 1,377 names is first, and among the first ten, for pictures of withheld pairs."""
-    withheld, found = EmojiDataset(size=32, split="withheld"), {}
+    withheld, found = EmojiDataset(split="withheld"), {}
     for language, names in withheld.names.items():
         own = withheld.captions(language, with_style=False)
         for k in (1, 10):
@@ -52,7 +51,7 @@ def scores(clip: CLIP) -> dict[str, float]:
 
 
 def main() -> None:
-    data = EmojiDataset(size=32)
+    data = EmojiDataset()
     captions = [data.captions(language, with_style) for language in data.languages for with_style in (True, False)]
     state, seconds = TrainingState(new_clip(captions)), 0.0
     if UNFINISHED.exists():
@@ -67,16 +66,14 @@ def main() -> None:
             save_checkpoint(UNFINISHED, state, None, dict(seconds=seconds), with_training=True)
             loss = sum(state.losses[-250:]) / 250
             print(f"{state.iteration} of {NUM_ITERATIONS}, {seconds} s: loss {loss:.3f}", flush=True)
-    state.ema_model.half()  # in half the bytes
     notes = dict(
         command="python data/build_clip.py",
         iterations=NUM_ITERATIONS,
         seconds=seconds,
         machine=f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
-        picture_size=tuple(data.pictures.shape[1:]),
-        scores=scores(state.ema_model.float()),
+        scores=scores(state.ema_model),
     )
-    state.ema_model.half()
+    state.ema_model.half()  # half the bytes
     save_checkpoint(PATH, state, None, notes)
     UNFINISHED.unlink()
     for what, share in notes["scores"].items():

@@ -21,6 +21,8 @@ from ddpm_core.training import fit
 from ddpm_core.training_state import TrainingState
 
 FIRST_TEMPERATURE, LEAST_TEMPERATURE = 0.07, 0.01  # those of the paper, section 2.5
+# Of a picture in training, at most: radians, logarithms of factors, and a shift of half the picture is 1.
+MOST_TURN, MOST_RESIZE, MOST_SQUASH, MOST_SHIFT = 0.3, 0.25, 0.15, 0.12
 
 
 @register
@@ -157,24 +159,27 @@ def train_clip(
     captions: Sequence[Sequence[str]],
     num_iterations: int,
     batch_size: int = 256,
-    learning_rate: float = 2e-3,
+    learning_rate: float = 4e-3,
     warmup_iterations: int = 100,
     max_grad_norm: float = 1.0,
     ema_decay: float = 0.99,
+    group_ids: Tensor | None = None,
     other_fits: str = "share",
 ) -> Iterator[TrainingState]:
     """Teaches state.model, a CLIP, which pictures and captions belong together, with fit. Raises what fit raises.
 
-    pictures:   (N, C, H, W) floats in [-1, 1] or uint8; mirrored and moved a little at random each time
+    pictures:   (N, C, H, W) floats in [-1, 1] or uint8; each time a little turned, resized and moved
     captions:   several lists of N captions, in other languages or wordings; each time one of a picture's is drawn. It
                 also fits the other pictures of the batch that have it among their own: "rocket" every rocket,
                 "openmoji rocket" one of them
+    group_ids:  long (N,), the same number for pictures that show the same thing. A batch then has two of each group, so
+                that what tells them apart has to be learnt: the style
     other_fits: see contrastive_loss
     """
     guards.instance("state", state, TrainingState, "TrainingState(model)")
     guards.instance("state.model", state.model, CLIP)
     guards.pictures(pictures, bytes_too=True)
-    guards.captions_of_pictures(captions, len(pictures))
+    guards.captions_of_pictures(captions, group_ids, len(pictures))
     guards.whole_number("batch_size", batch_size, least=2, why=", as the others of a batch are what is wrong")
     guards.one_of("other_fits", other_fits, ("share", "ignore"))
     tokens = torch.stack([state.model.tokenizer(some) for some in captions], dim=1)  # (N, wordings, L)
@@ -183,7 +188,7 @@ def train_clip(
         x, batch_tokens, fits = batch
         return contrastive_loss(*state.model(x, batch_tokens), state.model.temperature, fits, other_fits)
 
-    batches = pair_batches(pictures, tokens, batch_size, state.generator)
+    batches = pair_batches(pictures, tokens, group_ids, batch_size, state.generator)
     with explain_out_of_memory(batch_size):
         yield from fit(
             state, batch_loss, batches, num_iterations, learning_rate, warmup_iterations, max_grad_norm, ema_decay
@@ -191,7 +196,7 @@ def train_clip(
 
 
 def pair_batches(
-    pictures: Tensor, tokens: Tensor, batch_size: int, generator: torch.Generator
+    pictures: Tensor, tokens: Tensor, group_ids: Tensor | None, batch_size: int, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Endless batches as train_clip wants them: pictures (B, C, H, W), tokens (B, L), fits (B, B).
 
@@ -200,23 +205,32 @@ def pair_batches(
     device = generator.device
     pictures, tokens = pictures.to(device), tokens.to(device)
     options = dict(generator=generator, device=device)
+    if group_ids is not None:
+        group_ids = group_ids.to(device)
+        members, sizes = group_ids.argsort(), group_ids.bincount()  # the rows of group g begin at starts[g]
+        starts = sizes.cumsum(0) - sizes
     while True:
         rows = torch.randint(len(pictures), (batch_size,), **options)
+        if group_ids is not None:
+            groups = group_ids[rows[: batch_size // 2]]
+            places = (torch.rand(len(groups), **options) * sizes[groups]).long()
+            rows[-len(groups) :] = members[starts[groups] + places]
         wordings = torch.randint(tokens.shape[1], (batch_size,), **options)
         some = tokens[rows, wordings]
         fits = (tokens[rows][:, wordings] == some).all(dim=2)  # is caption j also picture i's, in the same wording?
-        x = moved(pictures[rows], generator)
-        yield from_bytes(x) if x.dtype == torch.uint8 else x, some, fits
+        x = pictures[rows]
+        yield moved(from_bytes(x) if x.dtype == torch.uint8 else x, generator), some, fits
 
 
-def moved(pictures: Tensor, generator: torch.Generator, most: int = 2) -> Tensor:
-    """Half of the pictures mirrored, and each moved by up to most pixels either way; its edge fills what comes in."""
-    B, _, H, W = pictures.shape
-    options = dict(generator=generator, device=pictures.device)
-    down, right = torch.randint(-most, most + 1, (2, B, 1), **options)
-    rows = (torch.arange(H, device=pictures.device) - down).clamp(0, H - 1)  # (B, H), where each row comes from
-    columns = (torch.arange(W, device=pictures.device) - right).clamp(0, W - 1)
-    is_mirrored = torch.randint(2, (B, 1), **options) == 1
-    columns = torch.where(is_mirrored, columns.flip(1), columns)
-    which = torch.arange(B, device=pictures.device)
-    return pictures[which[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+def moved(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """Each picture a little turned, resized, squashed and moved at random; its edge fills what comes in."""
+
+    def amount(limit: float) -> Tensor:
+        return limit * (2 * torch.rand(len(pictures), generator=generator, device=pictures.device) - 1)
+
+    turn, width, height = amount(MOST_TURN), amount(MOST_SQUASH).exp(), amount(MOST_RESIZE).exp()
+    width = width * height
+    first = torch.stack([width * turn.cos(), -height * turn.sin(), amount(MOST_SHIFT)], dim=1)
+    second = torch.stack([width * turn.sin(), height * turn.cos(), amount(MOST_SHIFT)], dim=1)
+    grid = F.affine_grid(torch.stack([first, second], dim=1), list(pictures.shape), align_corners=False)
+    return F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
