@@ -754,7 +754,7 @@ def picture_search(d: Drawing) -> None:
     d.group(28, 84, 844, 214)
     d.label(48, 112, "once, for all pictures", "事先，对所有图片做一次", anchor="start")
     some = [("blob", "key"), ("noto", "banana"), ("flat", "rocket")]
-    some += [("flat", "mushroom"), ("flat", "moai"), ("openmoji", "penguin")]
+    some += [("flat", "mushroom"), ("flat", "moai"), ("emojione", "anchor")]
     for i, (style, name) in enumerate(some):
         d.picture(52 + 54 * (i % 3), 146 + 54 * (i // 3), 48, emoji_picture(style, name), most_bytes=3000)
     count = f"{len(emoji().pictures):,}"

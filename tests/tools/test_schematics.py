@@ -253,6 +253,13 @@ def test_each_caption_of_clip_is_that_of_its_picture():
         assert chip.text in [data.caption(i, language, style) for language in ("en", "zh") for style in (True, False)]
 
 
+def test_whoever_drew_the_emoji_is_named():
+    readme = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    named = re.findall("`(\\w+)`", readme.partition("**In the schematics:**")[2].partition("\n- ")[0])
+    shown = schematics.emoji().style_ids[emoji_in("clip") + emoji_in("picture-search")]
+    assert {schematics.emoji().styles[style] for style in shown} == set(named)
+
+
 def test_the_ticks_of_clip_are_on_the_diagonal():
     ticks = [path.get("d") for path in parse("clip").iter(f"{SVG}path") if path.get("d").endswith("l6 7l11 -14")]
     places = [tuple(map(float, re.match(r"M([\d.]+) ([\d.]+)", tick).groups())) for tick in ticks]
