@@ -70,7 +70,7 @@ class ImageEncoder(nn.Module):
         self.to(memory_format=torch.channels_last)  # faster, as in the U-Net
 
     def forward(self, pictures: Tensor) -> Tensor:
-        guards.network_input("pictures", pictures, "ImageEncoder", self.config)
+        guards.network_input("pictures", pictures, "ImageEncoder", self.config, self.head.weight.dtype)
         return self.head(self.layers(pictures))
 
 
