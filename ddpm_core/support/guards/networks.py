@@ -93,6 +93,11 @@ def network_input(name: str, x: object, network: str, config: dict, dtype: torch
         )
 
 
+def latents(name: str, z: object, latent_channels: int) -> None:
+    if not isinstance(z, Tensor) or z.ndim != 4 or not z.is_floating_point() or z.shape[1] != latent_channels:
+        raise ValueError(f"{name} must be latents, floats (B, {latent_channels}, h, w); got {describe(z)}")
+
+
 def unet_input(x_t: object, t: object, context: object, padding: object, config: dict, dtype: torch.dtype) -> None:
     """config: what the U-Net was made with; dtype: of its weights."""
     network_input("x_t", x_t, "U-Net", config, dtype)
