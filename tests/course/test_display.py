@@ -59,6 +59,19 @@ def test_lines_of_a_picture_larger_than_its_place_are_mixed_and_not_left_out(mon
     assert place.width < 150 and (abs(pixels[row, column - 20 : column + 20] - 127.5) < 60).all()
 
 
+def test_titles_of_several_lines_leave_the_pictures_their_size(monkeypatch):
+    drawn, sides = [], []
+    monkeypatch.setattr("ddpm_core.course.display.pictures.show_figure", lambda figure, alt: drawn.append(figure))
+    with plt.rc_context():
+        display.use_course_style()
+        for title in ("one line", "one\nand\ntwo\nmore"):
+            display.show_pictures(torch.zeros(4, 1, 8, 8), titles=[title] * 4, columns=2, title="Digits")
+            places = [axis.get_window_extent for axis in drawn[-1].axes]
+            display.figure_to_pixels(drawn[-1])
+            sides.append(min(place().width for place in places))
+    assert sides[1] > 0.95 * sides[0]
+
+
 def test_a_figure_becomes_its_pixels():
     figure = plt.figure(figsize=(2, 1), dpi=50, facecolor="red")
     pixels = display.figure_to_pixels(figure)
