@@ -54,6 +54,15 @@ def mask(mask: object, height: int, width: int) -> None:
         raise ValueError(f"mask must be bool, ({height}, {width}), as the picture is; got {describe(mask)}")
 
 
+def points(points: object, num_pictures: int) -> None:
+    """Where each picture stands on a map: finite numbers (N, 2), a tensor or an array."""
+    is_table = getattr(points, "shape", ()) == (num_pictures, 2) and hasattr(points, "dtype")
+    if not is_table:
+        raise ValueError(f"points must be (N, 2), a place for each of {num_pictures} pictures; got {describe(points)}")
+    if not torch.as_tensor(points).isfinite().all():
+        raise ValueError("points must be finite; some of these are nan or infinite")
+
+
 def betas(betas: object) -> None:
     if not isinstance(betas, Tensor) or betas.ndim != 1 or len(betas) == 0 or not betas.is_floating_point():
         raise ValueError(f"betas must be a 1-D tensor of floats, such as linear_betas(1000); got {describe(betas)}")
