@@ -2,6 +2,7 @@
 
 from ddpm_core.course.display.frames import animate, show_frames
 from ddpm_core.course.display.live import prompt_box, watch
+from ddpm_core.course.display.maps import picture_map
 from ddpm_core.course.display.mask import mask_box
 from ddpm_core.course.display.network import attention_figure, record_attention, show_attention
 from ddpm_core.course.display.pictures import show_pictures, show_source
