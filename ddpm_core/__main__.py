@@ -15,9 +15,9 @@ from ddpm_core.sampling import SAMPLERS
 from ddpm_core.scale import export_diffusers
 from ddpm_core.scale.draw import PICTURES, draw
 from ddpm_core.scale.one_sentence import OneSentence
+from ddpm_core.scale.picture_search import search_pictures
 from ddpm_core.scale.recipes import PRESETS
 from ddpm_core.scale.run import train_run
-from ddpm_core.scale.search import search_pictures
 from ddpm_core.scale.settings import DEFAULTS
 from ddpm_core.scale.speed import PRECISIONS
 from ddpm_core.support.options import as_typed
@@ -151,7 +151,7 @@ def search(query, where, model, k, out, index_file) -> None:
     python -m ddpm_core search picture.png --in photos
     """
     check_picture_file(out)
-    path = Path(model) if model.endswith(".safetensors") else shipped_checkpoint(model)
+    path = shipped_checkpoint(model) if model == "clip" else Path(model)
     say = partial(click.echo, err=True)
     found = search_pictures(" ".join(query), where, path, k, index_file, choose_profile().device, say)
     for rank, (score, label, _) in enumerate(found, start=1):

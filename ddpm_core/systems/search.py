@@ -105,8 +105,8 @@ class PictureIndex:
     def to_faiss(self) -> object:
         """The same vectors as an index of FAISS that compares with all of them, IndexFlatIP; its answers are the same.
 
-        FAISS has others that compare with a part of them, for when there are billions (Johnson et al. 2017). Raises
-        ImportError without the faiss library.
+        FAISS has others that compare with a part of them, for when there are billions (Johnson et al. 2017). Its wheels
+        for macOS bring a second OpenMP, which can end the process beside torch's. Raises ImportError without faiss.
         """
         flat = _faiss().IndexFlatIP(self.vectors.shape[1])
         flat.add(self.vectors.contiguous().numpy())
