@@ -21,6 +21,8 @@ from ddpm_core.training import fit
 from ddpm_core.training_state import TrainingState
 
 FIRST_TEMPERATURE, LEAST_TEMPERATURE = 0.07, 0.01  # those of the paper, section 2.5
+# Of a picture in training, at most: radians, logarithms of factors, and a shift of half the picture is 1.
+MOST_TURN, MOST_RESIZE, MOST_SQUASH, MOST_SHIFT = 0.3, 0.25, 0.15, 0.12
 
 
 @register
@@ -68,7 +70,7 @@ class ImageEncoder(nn.Module):
         self.to(memory_format=torch.channels_last)  # faster, as in the U-Net
 
     def forward(self, pictures: Tensor) -> Tensor:
-        guards.network_input("pictures", pictures, "ImageEncoder", self.config)
+        guards.network_input("pictures", pictures, "ImageEncoder", self.config, self.head.weight.dtype)
         return self.head(self.layers(pictures))
 
 
@@ -157,7 +159,7 @@ def train_clip(
     captions: Sequence[Sequence[str]],
     num_iterations: int,
     batch_size: int = 256,
-    learning_rate: float = 2e-3,
+    learning_rate: float = 4e-3,
     warmup_iterations: int = 100,
     max_grad_norm: float = 1.0,
     ema_decay: float = 0.99,
@@ -166,10 +168,12 @@ def train_clip(
 ) -> Iterator[TrainingState]:
     """Teaches state.model, a CLIP, which pictures and captions belong together, with fit. Raises what fit raises.
 
-    pictures:   (N, C, H, W) floats in [-1, 1] or uint8; mirrored and moved a little at random each time
-    captions:   several lists of N captions, in other languages or wordings; each time one of a picture's is drawn
-    group_ids:  (N,), the same number for pictures that show the same thing. In a batch, captions fit each other's
-                pictures where they are equal or of one group
+    pictures:   (N, C, H, W) floats in [-1, 1] or uint8; each time a little turned, resized and moved
+    captions:   several lists of N captions, in other languages or wordings; each time one of a picture's is drawn. It
+                also fits the other pictures of the batch that have it among their own: "rocket" every rocket,
+                "openmoji rocket" one of them
+    group_ids:  long (N,), the same number for pictures that show the same thing. A batch then has two of each group, so
+                that what tells them apart has to be learnt: the style
     other_fits: see contrastive_loss
     """
     guards.instance("state", state, TrainingState, "TrainingState(model)")
@@ -200,26 +204,33 @@ def pair_batches(
     """
     device = generator.device
     pictures, tokens = pictures.to(device), tokens.to(device)
-    group_ids = None if group_ids is None else group_ids.to(device)
     options = dict(generator=generator, device=device)
+    if group_ids is not None:
+        group_ids = group_ids.to(device)
+        members, sizes = group_ids.argsort(), group_ids.bincount()  # the rows of group g begin at starts[g]
+        starts = sizes.cumsum(0) - sizes
     while True:
         rows = torch.randint(len(pictures), (batch_size,), **options)
-        some = tokens[rows, torch.randint(tokens.shape[1], (batch_size,), **options)]
-        fits = (some[:, None] == some).all(dim=2)
         if group_ids is not None:
-            fits |= group_ids[rows][:, None] == group_ids[rows]
-        x = moved(pictures[rows], generator)
-        yield from_bytes(x) if x.dtype == torch.uint8 else x, some, fits
+            groups = group_ids[rows[: batch_size // 2]]
+            places = (torch.rand(len(groups), **options) * sizes[groups]).long()
+            rows[-len(groups) :] = members[starts[groups] + places]
+        wordings = torch.randint(tokens.shape[1], (batch_size,), **options)
+        some = tokens[rows, wordings]
+        fits = (tokens[rows][:, wordings] == some).all(dim=2)  # is caption j also picture i's, in the same wording?
+        x = pictures[rows]
+        yield moved(from_bytes(x) if x.dtype == torch.uint8 else x, generator), some, fits
 
 
-def moved(pictures: Tensor, generator: torch.Generator, most: int = 2) -> Tensor:
-    """Half of the pictures mirrored, and each moved by up to most pixels either way; its edge fills what comes in."""
-    B, _, H, W = pictures.shape
-    options = dict(generator=generator, device=pictures.device)
-    down, right = torch.randint(-most, most + 1, (2, B, 1), **options)
-    rows = (torch.arange(H, device=pictures.device) - down).clamp(0, H - 1)  # (B, H), where each row comes from
-    columns = (torch.arange(W, device=pictures.device) - right).clamp(0, W - 1)
-    is_mirrored = torch.randint(2, (B, 1), **options) == 1
-    columns = torch.where(is_mirrored, columns.flip(1), columns)
-    which = torch.arange(B, device=pictures.device)
-    return pictures[which[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+def moved(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """Each picture a little turned, resized, squashed and moved at random; its edge fills what comes in."""
+
+    def amount(limit: float) -> Tensor:
+        return limit * (2 * torch.rand(len(pictures), generator=generator, device=pictures.device) - 1)
+
+    turn, width, height = amount(MOST_TURN), amount(MOST_SQUASH).exp(), amount(MOST_RESIZE).exp()
+    width = width * height
+    first = torch.stack([width * turn.cos(), -height * turn.sin(), amount(MOST_SHIFT)], dim=1)
+    second = torch.stack([width * turn.sin(), height * turn.cos(), amount(MOST_SHIFT)], dim=1)
+    grid = F.affine_grid(torch.stack([first, second], dim=1), list(pictures.shape), align_corners=False)
+    return F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)

@@ -49,7 +49,7 @@ def test_a_number_is_real_and_finite(value):
     [
         (0, dict(above=0), "be a number above 0"),
         (-1e-9, dict(least=0), "be 0 or more"),
-        (1.01, dict(least=0, most=1), "lie between 0 and 1"),
+        (1.01, dict(least=0, most=1), "be a number between 0 and 1"),
     ],
 )
 def test_a_number_keeps_within_its_limits(value, limits, words):
@@ -86,7 +86,7 @@ def test_a_multiple_is_whole_and_leaves_nothing_over(value):
     [
         (0.5, "0.5 (float)"),
         (torch.zeros(3, 4), "float32 tensor of shape (3, 4)"),
-        (np.zeros((3, 4), dtype=np.uint8), "uint8 ndarray of shape (3, 4)"),
+        (np.zeros((3, 4), dtype=np.uint8), "uint8 ndarray of shape (3, 4) (torch.from_numpy makes a tensor of it)"),
         ([[1] * 50] * 50, "(list)"),
     ],
 )
@@ -267,6 +267,7 @@ def test_a_unet_that_cannot_be_built_is_refused(change, words):
         (PICTURES[0], STEPS, {}, "x_t must be pictures floats (1, 8, 8)"),
         (PICTURES.byte(), STEPS, {}, "x_t must be pictures uint8"),
         (None, STEPS, {}, "x_t must be pictures None"),
+        (PICTURES.double(), STEPS, {}, "x_t is float64 this U-Net's weights are float32: x_t.to(torch.float32)"),
         *(
             (PICTURES, t, {}, "t must be a long tensor of shape (4,)")
             for t in (3, STEPS[0], STEPS[:3], STEPS / 10, None)
@@ -275,7 +276,7 @@ def test_a_unet_that_cannot_be_built_is_refused(change, words):
 )
 def test_pictures_and_steps_that_a_unet_does_not_take_are_refused(x_t, t, change, words):
     with refused(ValueError, *words.split(" ")):
-        guards.unet_input(x_t, t, None, None, CONFIG | change)
+        guards.unet_input(x_t, t, None, None, CONFIG | change, torch.float32)
 
 
 CONTEXT, PADDING = torch.zeros(4, 5, 12), torch.zeros(4, 5, dtype=torch.bool)
@@ -296,9 +297,9 @@ CONTEXT, PADDING = torch.zeros(4, 5, 12), torch.zeros(4, 5, dtype=torch.bool)
 )
 def test_a_text_that_a_unet_does_not_read_is_refused(context, padding, words):
     with refused(ValueError, *words):
-        guards.unet_input(PICTURES, STEPS, context, padding, CONFIG | dict(context_dim=12))
+        guards.unet_input(PICTURES, STEPS, context, padding, CONFIG | dict(context_dim=12), torch.float32)
     with refused(ValueError, "reads no text"):
-        guards.unet_input(PICTURES, STEPS, CONTEXT, PADDING, CONFIG)
+        guards.unet_input(PICTURES, STEPS, CONTEXT, PADDING, CONFIG, torch.float32)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ def floats(**two: object) -> None:
     """Both tensors are floating point and of one shape; their keywords are their names in the message."""
     for name, value in two.items():
         if not isinstance(value, Tensor) or not value.is_floating_point():
-            hint = " (turn 0..255 into -1..1 first: x.float() / 127.5 - 1)" if getattr(value, "ndim", 0) > 1 else ""
+            is_whole = isinstance(value, Tensor) and value.ndim > 1
+            hint = " (turn 0..255 into -1..1 first: x.float() / 127.5 - 1)" if is_whole else ""
             raise TypeError(f"{name} must be a tensor of floats; got {describe(value)}{hint}")
     (name_a, a), (name_b, b) = two.items()
     if a.shape != b.shape:

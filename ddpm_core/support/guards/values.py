@@ -12,7 +12,8 @@ def describe(value: object) -> str:
     """What an argument looks like: 'float32 tensor of shape (3, 4)' or '0.5 (float)'."""
     kind = "tensor" if isinstance(value, Tensor) else type(value).__name__
     if isinstance(value, Tensor) or (hasattr(value, "dtype") and getattr(value, "shape", ())):  # NumPy's arrays too
-        return f"{str(value.dtype).removeprefix('torch.')} {kind} of shape {tuple(value.shape)}"
+        hint = "" if kind != "ndarray" else " (torch.from_numpy makes a tensor of it)"
+        return f"{str(value.dtype).removeprefix('torch.')} {kind} of shape {tuple(value.shape)}{hint}"
     text = reprlib.repr(value)  # which cuts long lists, but not lists of lists
     if "\n" in text:  # a whole network, say
         return kind
@@ -53,7 +54,7 @@ def number(
     if above > -math.inf:
         limits = f"be a number above {above:g}"
     elif most < math.inf:
-        limits = f"lie between {least:g} and {most:g}"
+        limits = f"be a number between {least:g} and {most:g}"
     else:
         limits = f"be {least:g} or more" if least > -math.inf else "be a number"
     raise ValueError(f"{name} must {limits}; got {describe(value)}")
