@@ -49,7 +49,7 @@ from ddpm_core.schedule import NoiseSchedule, cosine_betas, linear_betas
 from ddpm_core.support.memory import OutOfMemory
 from ddpm_core.support.notices import PromptWarning, collect_notices
 from ddpm_core.support.tensor_file import CheckpointError
-from ddpm_core.systems import CLIP, ImageEncoder, contrastive_loss, train_clip
+from ddpm_core.systems import CLIP, ImageEncoder, contrastive_loss, encode_in_batches, train_clip
 from ddpm_core.text import TextEncoder, Tokenizer
 from ddpm_core.text_to_image import TextToImage, generate, prompt_notice
 from ddpm_core.training import fit, train

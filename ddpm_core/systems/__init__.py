@@ -1,3 +1,3 @@
 """The well-known systems in miniature, built of the heart's parts."""
 
-from ddpm_core.systems.clip import CLIP, ImageEncoder, contrastive_loss, train_clip
+from ddpm_core.systems.clip import CLIP, ImageEncoder, contrastive_loss, encode_in_batches, train_clip
