@@ -56,6 +56,7 @@ from ddpm_core.systems import (
     IndexMismatch,
     PictureIndex,
     contrastive_loss,
+    encode_in_batches,
     index_pictures,
     train_clip,
 )

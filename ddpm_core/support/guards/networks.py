@@ -184,6 +184,22 @@ def captions_of_pictures(captions: object, group_ids: object, num_pictures: int)
             )
 
 
+def some_captions(name: str, captions: object, num_pictures: int | None = None) -> None:
+    """A list of captions, not empty; num_pictures: one caption for each of so many pictures."""
+    several(name, captions, "captions")
+    if not isinstance(captions, Sequence) or not captions:
+        raise ValueError(f"{name} must be a list of captions, at least one; got {describe(captions)}")
+    if num_pictures is not None and len(captions) != num_pictures:
+        raise ValueError(f"{name} must hold one for each of {num_pictures} pictures; it has {len(captions)}")
+
+
+def among_captions(captions: Sequence[str], all_captions: Sequence[str]) -> None:
+    known = set(all_captions)
+    missing = next((caption for caption in captions if caption not in known), None)
+    if missing is not None:
+        raise ValueError(f"all_captions must hold each of captions; {missing!r} is not among them")
+
+
 def unit_vectors(name: str, vectors: object) -> None:
     """Floats (B, dim), of length 1 each; NaN passes, because fit reports it."""
     if not isinstance(vectors, Tensor) or not vectors.is_floating_point() or vectors.ndim != 2 or not len(vectors):
