@@ -141,6 +141,8 @@ def sample(context, arguments, model, out, **options) -> None:
     prompts = arguments[1:] if given else arguments
     if prompts and Path(f"{prompts[0]}.safetensors").is_file():
         raise ValueError(f"{prompts[0]} would be a prompt: for the checkpoint say {prompts[0]}.safetensors")
+    if prompts and prompts[0] in PRESETS and len(prompts) > 1:
+        raise ValueError(f"{prompts[0]} would be a prompt: for the model say --model {prompts[0]}")
     if prompts and any(sign in prompts[0] for sign in (os.sep, ".")) and Path(prompts[0]).exists():
         raise ValueError(f"{prompts[0]} is no checkpoint: their names end in .safetensors")
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
@@ -159,7 +161,7 @@ def sample(context, arguments, model, out, **options) -> None:
     write_pictures(pictures, out)
     last_seed = options["seed"] + len(pictures) - 1
     with_seeds = f", with the seeds {options['seed']} to {last_seed}" if len(pictures) > 1 else ""
-    click.echo(f"{len(pictures)} pictures in {out}{with_seeds}")
+    click.echo(f"{len(pictures)} picture{'s' * (len(pictures) > 1)} in {out}{with_seeds}")
 
 
 @main.command()
@@ -171,6 +173,8 @@ def export(checkpoint, folder) -> None:
     \b
     python -m ddpm_core export emoji emoji-for-diffusers
     """
+    if checkpoint not in SHIPPED and not Path(checkpoint).is_file():
+        raise ValueError(f"there is no file {checkpoint!r}; the models of the course are {' and '.join(SHIPPED)}")
     export_diffusers(shipped_checkpoint(checkpoint) if checkpoint in SHIPPED else checkpoint, folder)
     click.echo(f"How to draw with it stands in {folder / 'README.md'}")
 

@@ -638,7 +638,7 @@ def test_a_compiler_that_fails_is_told_and_the_work_is_done_without_it(command, 
 )
 def test_what_a_model_cannot_use_of_a_prompt_is_said_and_the_rest_is_drawn(arguments, note, text_checkpoint):
     text = succeed("sample", text_checkpoint, *arguments, "--num-steps", 2)
-    assert text.count("Note") == (note is not None) and (note or "") in text and "1 pictures" in text
+    assert text.count("Note") == (note is not None) and (note or "") in text and "1 picture " in text
 
 
 def test_guidance_and_the_negative_prompt_reach_the_sampler(text_checkpoint, monkeypatch):
@@ -677,6 +677,7 @@ def test_each_sampler_draws_its_own_way_with_prompts_and_without(drawn, checkpoi
         (["tiny.safetensors", "--out", "tiny.safetensors/a.png"], "no folder tiny.safetensors"),
         (["tiny"], "say tiny.safetensors"),  # a file is not taken for a prompt
         (["notes.txt"], "no checkpoint"),
+        (["emoji", "rocket"], "say --model emoji"),  # nor the name of a model, before prompts
     ],
 )
 def test_what_cannot_be_drawn_is_one_sentence(arguments, words, checkpoint, text_checkpoint):
@@ -775,7 +776,9 @@ def test_a_checkpoint_is_exported_by_its_path_or_by_its_name(name, checkpoint):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (["missing.safetensors", "made"], "missing.safetensors"),
+        (["missing.safetensors", "made"], "no file 'missing.safetensors'"),
+        (["emojis", "made"], "the models of the course are digit-scenes and emoji"),
+        (["", "made"], "no file ''"),
         (["tiny.safetensors", "full"], "full must be empty"),
         (["tiny.safetensors", "tiny.safetensors"], "no folder tiny.safetensors"),
         (["tiny.safetensors"], "FOLDER"),

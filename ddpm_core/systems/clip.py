@@ -184,21 +184,20 @@ def train_clip(
     warmup_iterations: int = 100,
     max_grad_norm: float = 1.0,
     ema_decay: float = 0.99,
-    group_ids: Tensor | None = None,
     other_fits: str = "share",
 ) -> Iterator[TrainingState]:
     """Teaches state.model, a CLIP, which pictures and captions belong together, with fit. Raises what fit raises.
 
     pictures:   (N, C, H, W) floats in [-1, 1] or uint8; mirrored and moved a little at random each time
-    captions:   several lists of N captions, in other languages or wordings; each time one of a picture's is drawn
-    group_ids:  (N,), the same number for pictures that show the same thing. In a batch, captions fit each other's
-                pictures where they are equal or of one group
+    captions:   several lists of N captions, in other languages or wordings; each time one of a picture's is drawn. It
+                also fits the other pictures of the batch that have it among their own: "rocket" every rocket,
+                "openmoji rocket" one of them
     other_fits: see contrastive_loss
     """
     guards.instance("state", state, TrainingState, "TrainingState(model)")
     guards.instance("state.model", state.model, CLIP)
     guards.pictures(pictures, bytes_too=True)
-    guards.captions_of_pictures(captions, group_ids, len(pictures))
+    guards.captions_of_pictures(captions, len(pictures))
     guards.whole_number("batch_size", batch_size, least=2, why=", as the others of a batch are what is wrong")
     guards.one_of("other_fits", other_fits, ("share", "ignore"))
     tokens = torch.stack([state.model.tokenizer(some) for some in captions], dim=1)  # (N, wordings, L)
@@ -207,7 +206,7 @@ def train_clip(
         x, batch_tokens, fits = batch
         return contrastive_loss(*state.model(x, batch_tokens), state.model.temperature, fits, other_fits)
 
-    batches = pair_batches(pictures, tokens, group_ids, batch_size, state.generator)
+    batches = pair_batches(pictures, tokens, batch_size, state.generator)
     with explain_out_of_memory(batch_size):
         yield from fit(
             state, batch_loss, batches, num_iterations, learning_rate, warmup_iterations, max_grad_norm, ema_decay
@@ -215,7 +214,7 @@ def train_clip(
 
 
 def pair_batches(
-    pictures: Tensor, tokens: Tensor, group_ids: Tensor | None, batch_size: int, generator: torch.Generator
+    pictures: Tensor, tokens: Tensor, batch_size: int, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Endless batches as train_clip wants them: pictures (B, C, H, W), tokens (B, L), fits (B, B).
 
@@ -223,14 +222,12 @@ def pair_batches(
     """
     device = generator.device
     pictures, tokens = pictures.to(device), tokens.to(device)
-    group_ids = None if group_ids is None else group_ids.to(device)
     options = dict(generator=generator, device=device)
     while True:
         rows = torch.randint(len(pictures), (batch_size,), **options)
-        some = tokens[rows, torch.randint(tokens.shape[1], (batch_size,), **options)]
-        fits = (some[:, None] == some).all(dim=2)
-        if group_ids is not None:
-            fits |= group_ids[rows][:, None] == group_ids[rows]
+        wordings = torch.randint(tokens.shape[1], (batch_size,), **options)
+        some = tokens[rows, wordings]
+        fits = (tokens[rows][:, wordings] == some).all(dim=2)  # is caption j also picture i's, in the same wording?
         x = moved(pictures[rows], generator)
         yield from_bytes(x) if x.dtype == torch.uint8 else x, some, fits
 

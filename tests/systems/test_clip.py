@@ -41,8 +41,8 @@ def clip() -> CLIP:
 def training(state: TrainingState, num_iterations: int, **options):
     """Four pictures, with the four captions and with the same in capitals."""
     captions = [CAPTIONS, [caption.upper() for caption in CAPTIONS]]
-    options = dict(batch_size=8, warmup_iterations=3) | options
-    return train_clip(state, pictures(4), captions, num_iterations, **options)
+    options = dict(captions=captions, batch_size=8, warmup_iterations=3) | options
+    return train_clip(state, pictures(4), num_iterations=num_iterations, **options)
 
 
 def pictures(count: int, seed: int = 0) -> Tensor:
@@ -297,7 +297,7 @@ def test_a_slip_is_named(clip, slip, words):
 def test_it_learns_which_caption_belongs_to_which_picture(clip):
     state, colours = TrainingState(clip), torch.tensor([[1, -1, -1], [-1, 1, -1], [-1, -1, 1], [1, 1, 1]]) * 0.5
     plain = colours[:, :, None, None].expand(-1, -1, 8, 8)
-    list(train_clip(state, plain, [CAPTIONS], 100, batch_size=16, warmup_iterations=5, group_ids=torch.arange(4)))
+    list(train_clip(state, plain, [CAPTIONS], 100, batch_size=16, warmup_iterations=5))
     image_vectors, text_vectors = clip.encode_pictures(plain), clip.encode_captions(CAPTIONS)
     assert (image_vectors @ text_vectors.T).argmax(dim=1).tolist() == [0, 1, 2, 3]
     assert clip.temperature.item() < 0.07  # surer of itself than it began
@@ -306,10 +306,10 @@ def test_it_learns_which_caption_belongs_to_which_picture(clip):
 @pytest.mark.parametrize("other_fits", ["share", "ignore"])
 def test_the_loss_of_a_run_is_that_of_its_batches(clip, other_fits):
     state, twin = TrainingState(clip), new_clip()
-    options = dict(group_ids=torch.tensor([0, 0, 0, 1]), other_fits=other_fits)
-    next(training(state, 1, **options))
-    tokens = clip.tokenizer(CAPTIONS)[:, None].repeat(1, 2, 1)
-    x, some, fits = next(pair_batches(pictures(4), tokens, options["group_ids"], 8, torch.Generator().manual_seed(0)))
+    wordings = [CAPTIONS, ["a seven", "a seven", "a seven", "a three"]]
+    next(training(state, 1, captions=wordings, other_fits=other_fits))
+    tokens = torch.stack([clip.tokenizer(some) for some in wordings], dim=1)
+    x, some, fits = next(pair_batches(pictures(4), tokens, 8, torch.Generator().manual_seed(0)))
     expected = contrastive_loss(*twin(x, some), twin.temperature, fits, other_fits).item()
     assert state.losses == [pytest.approx(expected)]
     assert contrastive_loss(*twin(x, some), twin.temperature).item() != pytest.approx(expected)
@@ -318,21 +318,24 @@ def test_the_loss_of_a_run_is_that_of_its_batches(clip, other_fits):
 def test_a_batch_is_of_pictures_with_their_own_captions_in_every_wording():
     numbers = torch.arange(5, dtype=torch.uint8)
     tokens = torch.tensor([[[1, 10 + i], [1, 20 + i]] for i in range(5)])
-    pairs = pair_batches(numbers[:, None, None, None].expand(5, 1, 4, 4), tokens, None, 64, torch.Generator())
+    pairs = pair_batches(numbers[:, None, None, None].expand(5, 1, 4, 4), tokens, 64, torch.Generator())
     x, some, fits = next(pairs)
     which = ((x[:, 0, 0, 0] + 1) * 127.5).round().long()
     assert torch.equal(some[:, 1] % 10, which)
     assert set(some[:, 1].tolist()) == {10, 11, 12, 13, 14, 20, 21, 22, 23, 24}
-    assert torch.equal(fits, some[:, 1][:, None] == some[:, 1])  # where nothing is said, equal captions
+    assert torch.equal(fits, which[:, None] == which)
 
 
-def test_captions_fit_the_pictures_of_their_group():
-    tokens, group_ids = torch.tensor([[[1, 2]], [[1, 3]], [[1, 3]], [[1, 4]]]), torch.tensor([0, 0, 1, 2])
-    numbers = torch.arange(4, dtype=torch.uint8)[:, None, None, None]
-    x, _, fits = next(pair_batches(numbers.expand(4, 1, 2, 2), tokens, group_ids, 32, torch.Generator()))
+def test_a_caption_fits_each_picture_that_has_it_among_its_own():
+    """Two rockets of different styles and a cat, with the style and without: as [style, name] and [name, padding]."""
+    styled, plain = torch.tensor([[1, 7], [2, 7], [1, 8]]), torch.tensor([[7, 0], [7, 0], [8, 0]])
+    numbers = torch.arange(3, dtype=torch.uint8)[:, None, None, None].expand(3, 1, 2, 2)
+    x, some, fits = next(pair_batches(numbers, torch.stack([styled, plain], dim=1), 64, torch.Generator()))
     which = ((x[:, 0, 0, 0] + 1) * 127.5).round().long()
-    of_four = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 1]]).bool()  # 1 and 2: one caption
-    assert torch.equal(fits, of_four[which][:, which])
+    is_plain = some[:, 1] == 0
+    same_name = (which[:, None] < 2) == (which < 2)
+    expected = torch.where(is_plain, same_name, which[:, None] == which)
+    assert torch.equal(fits, expected) and (fits.sum() > torch.eye(64).sum()) and not torch.equal(fits, fits.T)
 
 
 def test_a_picture_is_mirrored_and_moved_by_up_to_two_pixels():
@@ -373,7 +376,6 @@ def test_a_loss_that_is_no_number_is_reported_by_fit(clip, weight):
         (dict(captions=[]), ValueError, "captions must be a list of lists"),
         (dict(captions=[CAPTIONS, CAPTIONS[:3]]), ValueError, r"captions\[1\] must .* 4 pictures; it has 3"),
         (dict(batch_size=1), ValueError, "batch_size must be a whole number, 2 or more"),
-        (dict(group_ids=torch.zeros(3).long()), ValueError, r"group_ids must be long, \(4,\), .*\(3,\)"),
         (dict(other_fits="mask"), ValueError, 'other_fits must be "share" or "ignore"'),
         (dict(learning_rate=-1), ValueError, "learning_rate must be a number above 0"),
     ],

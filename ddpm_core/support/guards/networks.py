@@ -161,8 +161,8 @@ def pairs(image_vectors: object, text_vectors: object, temperature: object, fits
             raise ValueError(f"fits must be True on its diagonal, for every picture's own caption; row {row} is not")
 
 
-def captions_of_pictures(captions: object, group_ids: object, num_pictures: int) -> None:
-    """Several lists of captions, one caption a picture in each, and the group of each picture, where there are any."""
+def captions_of_pictures(captions: object, num_pictures: int) -> None:
+    """Several lists of captions, one caption a picture in each."""
     several("captions", captions, "lists of captions")
     if not isinstance(captions, Sequence) or not captions or any(isinstance(some, str) for some in captions):
         raise ValueError(
@@ -173,10 +173,6 @@ def captions_of_pictures(captions: object, group_ids: object, num_pictures: int)
             raise ValueError(
                 f"captions[{number_}] must hold one for each of {num_pictures} pictures; it has {len(some)}"
             )
-    if group_ids is not None:
-        is_fine = isinstance(group_ids, Tensor) and group_ids.dtype == torch.long and group_ids.shape == (num_pictures,)
-        if not is_fine:
-            raise ValueError(f"group_ids must be long, ({num_pictures},), one a picture; got {describe(group_ids)}")
 
 
 def some_captions(name: str, captions: object, num_pictures: int | None = None) -> None:
