@@ -35,6 +35,7 @@ class ImageEncoder(nn.Module):
     grid_size:        the last layer sees grid_size x grid_size means, each over its part of the picture, and so what is
                       where; 1 is a mean over all of it
     dim:              numbers in the vector of a picture
+    picture_size:     (height, width) of the pictures that it is trained on: a CLIP brings others to it
 
     forward: (B, in_channels, H, W) floats in [-1, 1] -> (B, dim). Raises ValueError where H or W is not divisible by
     patch_size * 2 ** (levels - 1).
@@ -48,11 +49,13 @@ class ImageEncoder(nn.Module):
         patch_size: int = 1,
         grid_size: int = 4,
         dim: int = 128,
+        picture_size: tuple[int, int] = (32, 32),
     ):
         super().__init__()
         guards.unet_plan(channels, (), (), None, blocks_per_level=blocks_per_level, patch_size=patch_size)
         guards.whole_number("grid_size", grid_size)
         guards.whole_number("dim", dim)
+        guards.height_and_width("picture_size", picture_size)
         stem = nn.Conv2d(in_channels * patch_size**2, channels[0], 3, padding=1)
         layers = [nn.PixelUnshuffle(patch_size), stem]
         for level, (above, width) in enumerate(pairwise([channels[0], *channels])):
@@ -79,7 +82,8 @@ class CLIP(nn.Module):
     tokenizer:     kept beside the weights, as in TextToImage
 
     forward: pictures (B, C, H, W), tokens long (B, L) -> the vectors of both, (B, dim) of length 1 each. The cosine of
-    the angle between two vectors is then their product, whether of pictures or of captions.
+    the angle between two vectors is then their product, whether of pictures or of captions. Pictures of another size
+    than the image encoder's picture_size are averaged over areas, and stretched where the shape is another one.
     """
 
     def __init__(self, image_encoder: ImageEncoder, text_encoder: TextEncoder, tokenizer: Tokenizer):
@@ -97,7 +101,11 @@ class CLIP(nn.Module):
         return LEAST_TEMPERATURE + self.log_temperature.exp()
 
     def encode_pictures(self, pictures: Tensor) -> Tensor:
-        """(B, C, H, W) floats in [-1, 1] -> vectors of length 1, (B, dim)."""
+        """(B, C, H, W) floats in [-1, 1], of any size -> vectors of length 1, (B, dim)."""
+        guards.pictures(pictures, look=False)
+        picture_size = self.image_encoder.config["picture_size"]
+        if tuple(pictures.shape[2:]) != picture_size:
+            pictures = F.interpolate(pictures, picture_size, mode="area")
         return F.normalize(self.image_encoder(pictures), dim=1)
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:

@@ -30,7 +30,8 @@ def new_clip(dim: int = 12) -> CLIP:
     torch.manual_seed(0)
     tokenizer = Tokenizer.from_captions(CAPTIONS)
     text_encoder = TextEncoder(len(tokenizer), tokenizer.max_length, dim=16)
-    return CLIP(ImageEncoder(3, (8, 16), patch_size=2, dim=dim), text_encoder, tokenizer)
+    image_encoder = ImageEncoder(3, (8, 16), patch_size=2, dim=dim, picture_size=(8, 8))
+    return CLIP(image_encoder, text_encoder, tokenizer)
 
 
 @pytest.fixture
@@ -259,6 +260,14 @@ def test_what_cannot_be_encoded_is_named(clip, given, error, words):
         encode_in_batches(clip, given)
 
 
+@pytest.mark.parametrize("H, W", [(16, 16), (32, 8), (8, 4), (4, 4)])
+def test_a_picture_of_another_size_is_brought_to_the_models(clip, H, W):
+    large = pictures(2).repeat_interleave(H, dim=2).repeat_interleave(W, dim=3)  # 8H x 8W pixels
+    other = F.avg_pool2d(large, (8, 8))  # H x W pixels: plain means
+    brought = F.avg_pool2d(other.repeat_interleave(8, dim=2).repeat_interleave(8, dim=3), (H, W))
+    torch.testing.assert_close(clip.encode_pictures(other), clip.encode_pictures(brought), rtol=0, atol=1e-5)
+
+
 def test_the_temperature_begins_at_the_papers_and_stays_above_its_least(clip):
     assert clip.temperature.item() == pytest.approx(0.07)
     with torch.no_grad():
@@ -277,12 +286,16 @@ def test_every_weight_learns(clip):
     "slip, words",
     [
         (lambda clip: clip.encode_pictures(torch.zeros(2, 1, 8, 8)), "pictures has 1 channels, but this ImageEncoder"),
-        (lambda clip: clip.encode_pictures(torch.zeros(2, 3, 8, 6)), "8x6 cannot be halved once.* multiples of 4"),
-        (lambda clip: clip.encode_pictures(torch.zeros(3, 8, 8)), "pictures must be pictures, a tensor of floats"),
+        (lambda clip: clip.image_encoder(torch.zeros(2, 3, 8, 6)), "8x6 cannot be halved once.* multiples of 4"),
+        (lambda clip: clip.image_encoder(torch.zeros(3, 8, 8)), "pictures must be pictures, a tensor of floats"),
+        (lambda clip: clip.encode_pictures(torch.zeros(3, 8, 8)), "pictures must be a tensor of pictures"),
+        (lambda clip: clip.encode_pictures(torch.zeros(2, 3, 8, 8).byte()), "pictures must be floats in .* uint8"),
         (lambda clip: clip.encode_captions("a red seven"), "captions must be a list of captions"),
         (lambda clip: clip.encode_tokens(torch.zeros(3)), "tokens must be long"),
         (lambda clip: ImageEncoder(channels=(12,)), "channels must be multiples of 8"),
         (lambda clip: ImageEncoder(dim=0), "dim must be a whole number, 1 or more; got 0"),
+        (lambda clip: ImageEncoder(picture_size=32), r"picture_size must be a height and a width .*\(32, 32\); got 32"),
+        (lambda clip: ImageEncoder(picture_size=(32, 0)), r"picture_size must be a height and a width .* \(32, 0\)"),
         (lambda clip: CLIP(clip.image_encoder, TextEncoder(3, 5), clip.tokenizer), r"made for .*\(3, 5\)"),
     ],
 )

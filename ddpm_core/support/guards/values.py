@@ -30,6 +30,12 @@ def whole_number(name: str, value: object, least: int = 1, most: int | None = No
         raise ValueError(f"{name} must be a whole number{limits}{why}; got {describe(value)}")
 
 
+def height_and_width(name: str, value: object) -> None:
+    is_pair = isinstance(value, tuple | list) and len(value) == 2
+    if not is_pair or any(not is_whole(side) or side < 1 for side in value):
+        raise ValueError(f"{name} must be a height and a width in pixels, such as (32, 32); got {describe(value)}")
+
+
 def seed(seed: object, how_many: int = 1) -> None:
     """how_many: of the numbers from this one on, all are seeds."""
     if not is_whole(seed):
