@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ddpm_core.checkpoint import SHIPPED, shipped_checkpoint
+from ddpm_core.checkpoint import shipped_checkpoint
 from ddpm_core.course.profile import choose_profile
 from ddpm_core.data import DATA_SETS
 from ddpm_core.sampling import SAMPLERS
@@ -168,9 +168,9 @@ def export(checkpoint, folder) -> None:
     \b
     python -m ddpm_core export emoji emoji-for-diffusers
     """
-    if checkpoint not in SHIPPED and not Path(checkpoint).is_file():
-        raise ValueError(f"there is no file {checkpoint!r}; the models of the course are {' and '.join(SHIPPED)}")
-    export_diffusers(shipped_checkpoint(checkpoint) if checkpoint in SHIPPED else checkpoint, folder)
+    if checkpoint not in PRESETS and not Path(checkpoint).is_file():
+        raise ValueError(f"there is no file {checkpoint!r}; the models of the course are {' and '.join(PRESETS)}")
+    export_diffusers(shipped_checkpoint(checkpoint) if checkpoint in PRESETS else checkpoint, folder)
     click.echo(f"How to draw with it stands in {folder / 'README.md'}")
 
 
