@@ -6,7 +6,6 @@ from itertools import chain
 from pathlib import Path
 
 import click
-import torch
 
 from ddpm_core.checkpoint import SHIPPED, shipped_checkpoint
 from ddpm_core.course.profile import choose_profile
@@ -15,14 +14,13 @@ from ddpm_core.sampling import SAMPLERS
 from ddpm_core.scale import export_diffusers
 from ddpm_core.scale.draw import PICTURES, draw
 from ddpm_core.scale.one_sentence import OneSentence
+from ddpm_core.scale.picture_search import search_pictures
 from ddpm_core.scale.recipes import PRESETS
 from ddpm_core.scale.run import train_run
-from ddpm_core.scale.search import search_pictures
 from ddpm_core.scale.settings import DEFAULTS
 from ddpm_core.scale.speed import PRECISIONS
 from ddpm_core.support.options import as_typed
 from ddpm_core.support.pixels import check_picture_file, write_pictures
-from ddpm_core.support.sheet import write_sheet
 from ddpm_core.text_to_image import NUM_STEPS
 
 DATA_HELP = (
@@ -153,14 +151,12 @@ def search(query, where, model, k, out, index_file) -> None:
     python -m ddpm_core search picture.png --in photos
     """
     check_picture_file(out)
-    path = Path(model) if model.endswith(".safetensors") else shipped_checkpoint(model)
+    path = shipped_checkpoint(model) if model == "clip" else Path(model)
     say = partial(click.echo, err=True)
-    found = search_pictures(" ".join(query), where, path, k, index_file, choose_profile().device, say)
-    for rank, (score, label, _) in enumerate(found, start=1):
+    hits = search_pictures(" ".join(query), where, path, k, out, index_file, choose_profile().device, say)
+    for rank, (score, label) in enumerate(hits, start=1):
         click.echo(f"{rank:4}  {score:6.3f}  {label}")
-    labels = [f"{rank}  {each.score:.2f}\n{each.label}" for rank, each in enumerate(found, start=1)]
-    write_sheet(torch.stack([each.picture for each in found]), labels, out)
-    click.echo(f"{len(found)} pictures in {out}")
+    click.echo(f"{len(hits)} picture{'s' * (len(hits) > 1)} in {out}")
 
 
 @main.command()

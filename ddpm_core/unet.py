@@ -84,7 +84,7 @@ class UNet(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x_t: Tensor, t: Tensor, context: Tensor | None = None, padding: Tensor | None = None) -> Tensor:
-        guards.unet_input(x_t, t, context, padding, self.config)
+        guards.unet_input(x_t, t, context, padding, self.config, self.stem.weight.dtype)
         embedding = self.time_embedding(t)  # (B, D)
         if context is not None:
             embedding = embedding + self.gist(mean_of_tokens(context, padding))

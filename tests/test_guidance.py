@@ -58,7 +58,7 @@ def test_nothing_or_everything_can_be_dropped(probability, value):
         (lambda: guided(model, COND, NULL, -0.1), "guidance_scale must be 0 or more; got -0.1"),
         (lambda: guided(model, COND, torch.zeros(3), 2), "null_cond must be a tensor of cond's shape"),
         (lambda: guided(model, COND, NULL, 2)(torch.zeros(5, 1), T), "2 conditions for 5 pictures"),
-        (lambda: drop_condition(COND, NULL, 1.1), "probability must lie between 0 and 1; got 1.1"),
+        (lambda: drop_condition(COND, NULL, 1.1), "probability must be a number between 0 and 1; got 1.1"),
         (lambda: drop_condition(COND, torch.zeros(3), 0.5), "null_cond must be a tensor of one condition's shape"),
     ],
 )

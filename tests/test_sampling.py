@@ -303,8 +303,8 @@ def test_a_slip_is_named_at_the_call_and_not_at_the_first_step(schedule, change,
 @pytest.mark.parametrize(
     "slip, words",
     [
-        (lambda **given: ddim(**given, eta=1.5), "eta must lie between 0 and 1; got 1.5"),
-        (lambda **given: ddim(**given, eta=None), "eta must lie between 0 and 1; got None"),
+        (lambda **given: ddim(**given, eta=1.5), "eta must be a number between 0 and 1; got 1.5"),
+        (lambda **given: ddim(**given, eta=None), "eta must be a number between 0 and 1; got None"),
         (lambda **given: sample(**given, variance="large"), 'variance must be "posterior" or "beta"; got .large'),
         (lambda **given: dpm_solver(**given, num_steps=0), "num_steps must be a whole number from 1 to 100"),
         (lambda eps_model, schedule, x_T: ddim_inversion(eps_model, schedule, x_T, num_tries=0), "num_tries must be"),

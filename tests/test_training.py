@@ -309,7 +309,10 @@ def test_a_model_or_betas_in_the_wrong_place_are_named(new_run, digits, schedule
             "batches with conditions need a null_cond",
         ),
         (dict(pictures=stream((torch.zeros(8, 1, 8, 8), None))), "came to an end; the iterator must be endless"),
-        (dict(cond=torch.zeros(10, 1), null_cond=torch.zeros(1), drop_probability=2), "probability must lie between"),
+        (
+            dict(cond=torch.zeros(10, 1), null_cond=torch.zeros(1), drop_probability=2),
+            "probability must be a number",
+        ),
     ],
 )
 def test_a_slip_is_named(new_run, digits, schedule, change, words):

@@ -3,13 +3,15 @@
 python tools/schematics.py
 
 Rounded boxes compute something: blue ones are networks, grey ones are formulas. Small pictures are tensors, and real:
-digits of MNIST, noise mixed in by add_noise, and, where a network would make a prediction, the best one that a formula
-can make. Arrows are what flows: grey for pictures, green for text, purple for the timestep, orange for learning.
+digits of MNIST, emoji, noise mixed in by add_noise, and, where a network would make a prediction, the best one that a
+formula can make. Arrows are what flows: grey for pictures, green for text, purple for the timestep, orange for
+learning.
 
 GitHub shows no PNG inside an SVG, so pixels are paths. And it takes style sheets and ids out of a notebook's outputs:
 the light theme is written in attributes, and nothing is drawn by reference. The dark theme is a style sheet.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
@@ -22,6 +24,7 @@ import torch
 from torch import Tensor
 
 from ddpm_core import (
+    EmojiDataset,
     NoiseSchedule,
     Tokenizer,
     add_noise,
@@ -33,6 +36,7 @@ from ddpm_core import (
     predict_eps,
     predict_x_0,
 )
+from ddpm_core.support.pixels import from_bytes
 
 FOLDER = Path(__file__).parent.parent / "notebooks" / "pictures"
 WIDTH = 900
@@ -118,7 +122,7 @@ class Drawing:
         spans = escape(words, quote=False).split("`")
         code = marked("code")
         spans[1::2] = [f"<tspan {code}>{span}</tspan>" for span in spans[1::2]]
-        language = ' xml:lang="zh-Hans"' if style in ("zh", "subtitle") else ""
+        language = ' xml:lang="zh-Hans"' if re.search("[\u4e00-\u9fff]", words) else ""
         start = f'<text {marked(style)} x="{x:g}" y="{y:g}" text-anchor="{anchor}"{language}>'
         self.add(start + "".join(spans) + "</text>")
 
@@ -131,7 +135,7 @@ class Drawing:
         self, x: float, y: float, width: float, height: float, *words: str, kind: str = "plain", dashed: bool = False
     ) -> Box:
         """An operation, or with kind="network" a network. Dashed: it is still to come."""
-        rx = min(12, height / 2)
+        rx = min(12, width / 2, height / 2)
         self.shape("rect", f"box {kind}", dashed, x=x, y=y, width=width, height=height, rx=rx)
         self.label(x + width / 2, y + height / 2 + 14.5 - 9.5 * len(words), *words)
         return Box(x, y, width, height)
@@ -162,6 +166,9 @@ class Drawing:
     def dots(self, x: float, y: float) -> None:
         self.shape("path", "dots", d=f"M{x - 9:g} {y:g}h0M{x:g} {y:g}h0M{x + 9:g} {y:g}h0")
 
+    def tick(self, x: float, y: float) -> None:
+        self.shape("path", "line text", d=f"M{x - 8:g} {y:g}l6 7l11 -14")
+
     def around(self, x: float, y: float, kind: str = "learn") -> None:
         """A circle that closes in an arrow: all of this again."""
         self.shape("path", f"line {kind}", d=f"M{x + 8:g} {y - 12:g}A14.5 14.5 0 1 0 {x + 14.5:g} {y:g}")
@@ -186,10 +193,10 @@ class Drawing:
         """A dot where a line divides: both parts carry the same."""
         self.shape("circle", f"head {kind}", cx=x, cy=y, r=4)
 
-    def picture(self, x: float, y: float, side: float, picture: Tensor, *words: str) -> Box:
+    def picture(self, x: float, y: float, side: float, picture: Tensor, *words: str, most_bytes: int = 3800) -> Box:
         """A real picture, (C, H, W) in [-1, 1], with words below it."""
         place = f"translate({x:g} {y:g}) scale({side / picture.shape[-1]:g})"
-        self.add(f'<g {marked("pixels")} transform="{place}">{pixels(picture)}</g>')
+        self.add(f'<g {marked("pixels")} transform="{place}">{pixels(picture, most_bytes)}</g>')
         self.shape("rect", "edge", x=x, y=y, width=side, height=side, rx=2)
         self.label(x + side / 2, y + side + 20, *words)
         return Box(x, y, side, side)
@@ -372,6 +379,17 @@ def captioned() -> dict:
         scale: predict_x_0(schedule, x_t, t, eps_uncond + scale * (eps_cond - eps_uncond))[0] for scale in (0, 1, 2, 3)
     }
     return dict(example=example, caption=data.captions[chosen], tokens=tokens, heavy=x_t[0], guided=guided)
+
+
+@cache
+def emoji() -> EmojiDataset:
+    """All emoji at 32x32, the size that the small CLIP looks at."""
+    return EmojiDataset(size=32, split="all")
+
+
+def emoji_picture(style: str, name: str) -> Tensor:
+    """(3, 32, 32) in [-1, 1]."""
+    return from_bytes(emoji().pictures[emoji().row(style, name)]).double()
 
 
 DRAWINGS: dict[str, Callable[[], Drawing]] = {}
@@ -673,6 +691,107 @@ def guidance(d: Drawing) -> None:
     meanings = ["忽略文字描述", "按学到的", "加强", "再加强"]
     for (scale, x_0_hat), meaning in zip(made["guided"].items(), meanings, strict=True):
         d.picture(300 + 146 * scale, 504, 84, x_0_hat, f"scale {scale}", meaning)
+
+
+@drawing("clip", 640, "CLIP: which picture, which caption?", "CLIP：哪张图片，配哪句文字？")
+def clip(d: Drawing) -> None:
+    """How CLIP learns, on a batch of B pairs of a picture and a caption. The image encoder turns each picture into a
+    vector of length 1, tokenizer and text encoder do so with each caption. A matrix, B x B, holds the cosine of every
+    picture with every caption, divided by a learnt temperature; the right answers lie on its diagonal. A softmax along
+    each row asks which caption belongs to a picture, a softmax down each column which picture belongs to a caption. The
+    loss is the mean of both cross-entropies."""
+    pairs = [("flat", "rocket", "火箭"), ("noto", "cat", "noto cat")]
+    pairs += [("twemoji", "hot dog", "hot dog"), ("blob", "penguin", "blob 企鹅")]
+    x, y, width, height = 312, 278, 104, 56  # of the matrix, and of one of its cells
+    columns = [Box(x + width * i, y, width, 4 * height) for i in range(4)]
+    rows = [Box(x, y + height * i, 4 * width, height) for i in range(4)]
+    d.label(28, 110, "a batch of `B` pairs", "一批 B 对图片和文字", "here `B` is 4", anchor="start")
+    d.label(300, 118, "captions", "文字描述", anchor="end")
+    d.label(300, 244, "vectors of length 1", "长度为 1 的向量", anchor="end")
+    d.label(28, 244, "pictures", "图片", anchor="start")
+    text_encoder = d.box(x + 3, 160, 4 * width - 6, 48, "tokenizer, text encoder", "分词器、文本编码器", kind="network")
+    image_encoder = d.box(100, y + 3, 140, 4 * height - 6, "image encoder", "图像编码器", kind="network")
+    for (style, name, caption), column, row in zip(pairs, columns, rows, strict=True):
+        (across, _), (_, down) = column.top, row.left
+        chip = d.chip(across, 122, caption, kind="text", width=width - 6)
+        d.arrow(chip.bottom, (across, text_encoder.y), kind="text")
+        d.box(across - 5, 232, 10, 40, kind="text")
+        d.arrow((across, 208), (across, 232), kind="text")
+        picture = d.picture(28, down - 24, 48, emoji_picture(style, name), most_bytes=3000)
+        d.arrow(picture.right, (image_encoder.x, down))
+        d.box(264, down - 5, 40, 10)
+        d.arrow((240, down), (264, down))
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            d.box(column.x + 3, row.y + 3, width - 6, height - 6, kind="text" if i == j else "plain")
+            if i == j:
+                d.tick(column.x + width / 2, row.left[1])
+    d.shape("rect", "line learn", x=x - 1, y=rows[1].y - 1, width=4 * width + 2, height=height + 2, rx=14)
+    d.shape("rect", "line learn", x=columns[2].x - 1, y=y - 1, width=width + 2, height=4 * height + 2, rx=14)
+
+    (_, down), (across, bottom) = rows[1].right, columns[2].bottom
+    caption = d.box(754, down - 36, 118, 72, "softmax", "沿每一行", "which caption?")
+    picture = d.box(across - 132, bottom + 34, 264, 72, "softmax", "沿每一列", "which picture?")
+    d.arrow((x + 4 * width + 2, down), caption.left)
+    d.arrow((across, bottom + 2), picture.top)
+    loss = d.box(754, picture.y, 118, 72, "loss", "损失", "mean of both", kind="learn")
+    d.arrow(caption.bottom, loss.top)
+    d.arrow(picture.right, loss.left)
+    temperature = d.chip(94, bottom + 52, "`temperature`", kind="learn", width=132)
+    corner = (columns[0].bottom[0], bottom + 52)
+    d.arrow(temperature.right, corner, columns[0].bottom, kind="learn")
+    d.label(28, bottom + 88, "each cell: cosine / temperature", "每格：余弦值 ÷ 温度", anchor="start")
+    d.box(754, 107, 44, 30, kind="text")
+    d.tick(775, 122)
+    d.label(810, 118, "a pair", "配成一对", anchor="start")
+
+
+@drawing("picture-search", 590, "A search engine for pictures", "图片搜索引擎")
+def picture_search(d: Drawing) -> None:
+    """Once, the image encoder turns all pictures into vectors of length 1: the index. Then a query, which is a picture
+    or words in English or Chinese, becomes one vector by the encoder of its kind. Its products with all vectors of the
+    index are cosines, and the k pictures with the largest are what is found: for a rocket, rockets in four styles."""
+    d.group(28, 84, 844, 214)
+    d.label(48, 112, "once, for all pictures", "事先，对所有图片做一次", anchor="start")
+    some = [("blob", "key"), ("noto", "banana"), ("flat", "rocket")]
+    some += [("flat", "mushroom"), ("flat", "moai"), ("emojione", "anchor")]
+    for i, (style, name) in enumerate(some):
+        d.picture(52 + 54 * (i % 3), 146 + 54 * (i // 3), 48, emoji_picture(style, name), most_bytes=3000)
+    count = f"{len(emoji().pictures):,}"
+    d.text(130, 269, f"all {count} emoji")
+    d.text(130, 287, f"全部 {count} 张", "zh")
+    encoder = d.box(266, 167, 140, 60, "image encoder", "图像编码器", kind="network")
+    index = d.group(560, 126, 172, 142)
+    for i in range(7):
+        d.box(574, 140 + 17.5 * i, 144, 9)
+    d.label(748, 186, "index", "向量索引", "one vector each", anchor="start")
+    d.arrow((212, 197), encoder.left)
+    d.arrow(encoder.right, index.left)
+
+    d.group(28, 322, 844, 250)
+    d.label(48, 348, "for each query", "每次查询", anchor="start")
+    query = d.picture(102, 382, 56, emoji_picture("blob", "rocket"))
+    same = d.box(266, 380, 140, 60, "image encoder", "图像编码器", kind="network")
+    words = d.box(266, 487, 140, 60, "text encoder", "文本编码器", kind="network")
+    d.label(130, 458, "or", "或")
+    for y, text in ((499, "rocket"), (536, "火箭")):
+        chip = d.chip(130, y, text, kind="text", width=92)
+        d.arrow(chip.right, (266, y), kind="text")
+    vector = d.box(466, 458, 80, 10)
+    d.label(506, 492, "query vector", "查询向量")
+    products = d.box(576, 427, 140, 72, "products", "点积，即余弦", "`vectors @ query`")
+    d.arrow(encoder.bottom, same.top, head=False, dashed=True)
+    d.label(348, 350, "the same network", "同一个网络", anchor="start")
+    d.arrow(query.right, same.left)
+    d.arrow(same.right, (432, 410), (432, 463), vector.left)
+    d.arrow(words.right, (432, 517), (432, 463), vector.left, kind="text")
+    d.arrow(vector.right, products.left)
+    d.arrow(index.bottom, products.top)
+    d.label(658, 350, "all vectors", "所有向量", anchor="start")
+    for i, style in enumerate(("blob", "flat", "twemoji", "emojione")):
+        d.picture(754 + 54 * (i % 2), 412 + 54 * (i // 2), 48, emoji_picture(style, "rocket"), most_bytes=3400)
+    d.arrow(products.right, (748, 463))
+    d.label(805, 536, "`k` best", "最相近的 k 张")
 
 
 @drawing("course-map", 680, "The course on one page", "一页看懂整门课程")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ddpm_core.blocks import AttentionBlock, ResidualBlock, group_norm, mean_of_tokens
 from ddpm_core.support import guards
-from ddpm_core.support.memory import explain_out_of_memory
+from ddpm_core.support.memory import explain_out_of_memory, in_parts
 from ddpm_core.support.pixels import from_bytes
 from ddpm_core.support.registry import register
 from ddpm_core.text import TextEncoder, Tokenizer, padding_mask
@@ -23,6 +23,7 @@ from ddpm_core.training_state import TrainingState
 FIRST_TEMPERATURE, LEAST_TEMPERATURE = 0.07, 0.01  # those of the paper, section 2.5
 # Of a picture in training, at most: radians, logarithms of factors, and a shift of half the picture is 1.
 MOST_TURN, MOST_RESIZE, MOST_SQUASH, MOST_SHIFT = 0.3, 0.25, 0.15, 0.12
+LIKE_A_CAPTION = (1, 16, 16)  # a picture that needs about as much memory
 
 
 @register
@@ -70,7 +71,7 @@ class ImageEncoder(nn.Module):
         self.to(memory_format=torch.channels_last)  # faster, as in the U-Net
 
     def forward(self, pictures: Tensor) -> Tensor:
-        guards.network_input("pictures", pictures, "ImageEncoder", self.config)
+        guards.network_input("pictures", pictures, "ImageEncoder", self.config, self.head.weight.dtype)
         return self.head(self.layers(pictures))
 
 
@@ -120,6 +121,36 @@ class CLIP(nn.Module):
 
     def forward(self, pictures: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         return self.encode_pictures(pictures), self.encode_tokens(tokens)
+
+
+@torch.no_grad()
+def encode_in_batches(clip: CLIP, pictures_or_captions: Tensor | Sequence[str], progress: bool = False) -> Tensor:
+    """The vectors of more pictures, or of more captions, than memory holds at once: (N, dim), on the CPU.
+
+    pictures_or_captions: pictures (N, C, H, W), floats in [-1, 1] or uint8, or a list of N captions
+    progress:             show a bar
+
+    Raises ValueError where there are none.
+    """
+    from tqdm import tqdm
+
+    guards.instance("clip", clip, CLIP)
+    given, vectors = pictures_or_captions, []
+    if are_pictures := isinstance(given, Tensor):
+        guards.pictures(given, bytes_too=True)
+    else:
+        guards.some_captions("captions", given)
+    with tqdm(total=len(given), unit="picture" if are_pictures else "caption", ncols=90, disable=not progress) as bar:
+        for part in in_parts(len(given), given.shape[1:] if are_pictures else LIKE_A_CAPTION):
+            some = given[part.start : part.stop]
+            if are_pictures:
+                some = some.to(clip.log_temperature.device)
+                some = clip.encode_pictures(from_bytes(some) if some.dtype == torch.uint8 else some.float())
+            else:
+                some = clip.encode_captions(some)
+            vectors.append(some.cpu())
+            bar.update(len(part))
+    return torch.cat(vectors)
 
 
 def contrastive_loss(

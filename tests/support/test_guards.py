@@ -49,13 +49,36 @@ def test_a_number_is_real_and_finite(value):
     [
         (0, dict(above=0), "be a number above 0"),
         (-1e-9, dict(least=0), "be 0 or more"),
-        (1.01, dict(least=0, most=1), "lie between 0 and 1"),
+        (1.01, dict(least=0, most=1), "be a number between 0 and 1"),
     ],
 )
 def test_a_number_keeps_within_its_limits(value, limits, words):
     with refused(ValueError, f"rate must {words}; got {value}"):
         guards.number("rate", value, **limits)
     guards.number("rate", np.float32(0.5), **limits)
+
+
+@pytest.mark.parametrize(
+    "values, words",
+    [(["a"], "got 1: ['a']"), (["a", 7], "got 2: ['a', 7]"), (torch.zeros(2), "tensor"), (None, "None")],
+)
+def test_a_list_has_a_string_for_each(values, words):
+    with refused(ValueError, "labels must be a list of strings, one for each of the 2 pictures", words):
+        guards.one_each("labels", values, 2)
+    guards.one_each("labels", ("a", "b"), 2)
+
+
+def test_groups_are_a_name_for_each_or_several_such_lists_with_few_names():
+    for words, groups in {
+        "groups must have at least one list": {},
+        "groups['kind'] must be a list of strings": {"style": ["a", "b"], "kind": ["a"]},
+        "groups must be a list of strings": ["a"],
+    }.items():
+        with refused(ValueError, words):
+            guards.groups(groups, 2, most=2)
+    with refused(ValueError, "groups must have at most 2 different names", "got 3"):
+        guards.groups(["a", "b", "c"], 3, most=2)
+    guards.groups({"style": ["a", "b"], "kind": ["c", "c"]}, 2, most=2)
 
 
 def test_an_instance_a_function_a_list_and_a_string_are_asked_for_by_name():
@@ -86,7 +109,7 @@ def test_a_multiple_is_whole_and_leaves_nothing_over(value):
     [
         (0.5, "0.5 (float)"),
         (torch.zeros(3, 4), "float32 tensor of shape (3, 4)"),
-        (np.zeros((3, 4), dtype=np.uint8), "uint8 ndarray of shape (3, 4)"),
+        (np.zeros((3, 4), dtype=np.uint8), "uint8 ndarray of shape (3, 4) (torch.from_numpy makes a tensor of it)"),
         ([[1] * 50] * 50, "(list)"),
     ],
 )
@@ -151,6 +174,16 @@ def test_a_mask_is_bool_and_as_large_as_the_picture(mask):
     with refused(ValueError, "mask must be bool, (8, 6)", "got", guards.describe(mask)):
         guards.mask(mask, 8, 6)
     guards.mask(torch.ones(8, 6) > 0, 8, 6)
+
+
+@pytest.mark.parametrize("points", [torch.zeros(3, 2), torch.zeros(2), [[0, 0], [1, 1]], None], ids=str)
+def test_points_are_two_numbers_for_each_picture(points):
+    with refused(ValueError, "points must be (N, 2), a place for each of 2 pictures; got"):
+        guards.points(points, 2)
+    with refused(ValueError, "points must be finite"):
+        guards.points(np.array([[0, 1], [np.inf, 0]]), 2)
+    guards.points(np.zeros((2, 2)), 2)
+    guards.points(torch.zeros(2, 2, dtype=torch.long), 2)
 
 
 def test_bytes_are_pictures_where_they_are_allowed():
@@ -267,6 +300,7 @@ def test_a_unet_that_cannot_be_built_is_refused(change, words):
         (PICTURES[0], STEPS, {}, "x_t must be pictures floats (1, 8, 8)"),
         (PICTURES.byte(), STEPS, {}, "x_t must be pictures uint8"),
         (None, STEPS, {}, "x_t must be pictures None"),
+        (PICTURES.double(), STEPS, {}, "x_t is float64 this U-Net's weights are float32: x_t.to(torch.float32)"),
         *(
             (PICTURES, t, {}, "t must be a long tensor of shape (4,)")
             for t in (3, STEPS[0], STEPS[:3], STEPS / 10, None)
@@ -275,7 +309,7 @@ def test_a_unet_that_cannot_be_built_is_refused(change, words):
 )
 def test_pictures_and_steps_that_a_unet_does_not_take_are_refused(x_t, t, change, words):
     with refused(ValueError, *words.split(" ")):
-        guards.unet_input(x_t, t, None, None, CONFIG | change)
+        guards.unet_input(x_t, t, None, None, CONFIG | change, torch.float32)
 
 
 CONTEXT, PADDING = torch.zeros(4, 5, 12), torch.zeros(4, 5, dtype=torch.bool)
@@ -296,9 +330,9 @@ CONTEXT, PADDING = torch.zeros(4, 5, 12), torch.zeros(4, 5, dtype=torch.bool)
 )
 def test_a_text_that_a_unet_does_not_read_is_refused(context, padding, words):
     with refused(ValueError, *words):
-        guards.unet_input(PICTURES, STEPS, context, padding, CONFIG | dict(context_dim=12))
+        guards.unet_input(PICTURES, STEPS, context, padding, CONFIG | dict(context_dim=12), torch.float32)
     with refused(ValueError, "reads no text"):
-        guards.unet_input(PICTURES, STEPS, CONTEXT, PADDING, CONFIG)
+        guards.unet_input(PICTURES, STEPS, CONTEXT, PADDING, CONFIG, torch.float32)
 
 
 @pytest.mark.parametrize(

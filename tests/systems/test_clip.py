@@ -15,6 +15,7 @@ from ddpm_core import (
     TrainingState,
     UNet,
     contrastive_loss,
+    encode_in_batches,
     load_checkpoint,
     resume_training,
     save_checkpoint,
@@ -217,6 +218,46 @@ def test_a_vector_does_not_depend_on_the_rest_of_the_batch_or_on_padding(clip):
     torch.testing.assert_close(clip.encode_tokens(short), clip.encode_tokens(tokens[:1]), rtol=0, atol=1e-6)
     one_by_one = torch.cat([clip.encode_pictures(picture[None]) for picture in pictures(3)])
     torch.testing.assert_close(clip.encode_pictures(pictures(3)), one_by_one, rtol=0, atol=1e-5)
+
+
+def test_more_pictures_and_captions_than_are_encoded_at_once_get_the_same_vectors(clip, monkeypatch):
+    monkeypatch.setattr("ddpm_core.support.memory.PIXELS_AT_ONCE", 3 * 8 * 8)
+    bytes_ = (torch.arange(10 * 3 * 64) * 37 % 256).to(torch.uint8).view(10, 3, 8, 8)
+    floats = bytes_ / 127.5 - 1
+    sizes = []
+    clip.image_encoder.register_forward_pre_hook(lambda _, arguments: sizes.append(len(arguments[0])))
+    vectors_ = encode_in_batches(clip, floats)
+    assert sizes == [3, 3, 3, 1] and not vectors_.requires_grad
+    torch.testing.assert_close(vectors_, clip.encode_pictures(floats).detach())
+    torch.testing.assert_close(encode_in_batches(clip, bytes_), vectors_)
+    many = CAPTIONS * 200
+    of_captions = encode_in_batches(clip, many)
+    torch.testing.assert_close(of_captions, clip.encode_captions(CAPTIONS).detach().repeat(200, 1))
+    torch.testing.assert_close(encode_in_batches(clip, tuple(CAPTIONS)), of_captions[:4])
+
+
+def test_a_bar_counts_pictures_and_captions_where_it_is_wanted(clip, capsys):
+    for given, words in ((pictures(4), "4/4 ["), (CAPTIONS[:3], "3/3 [")):
+        encode_in_batches(clip, given)
+        assert capsys.readouterr().err == ""
+        encode_in_batches(clip, given, progress=True)
+        assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "given, error, words",
+    [
+        ([], ValueError, r"captions.*at least one"),
+        ("a red seven", TypeError, r"captions.*\['a red seven'\]"),
+        (["a red seven", 7], TypeError, "caption.*7"),
+        (torch.zeros(0, 3, 8, 8), ValueError, "pictures"),
+        (torch.full((1, 3, 8, 8), 200.0), ValueError, r"\[-1, 1\]"),
+        (None, ValueError, "captions.*None"),
+    ],
+)
+def test_what_cannot_be_encoded_is_named(clip, given, error, words):
+    with pytest.raises(error, match=words):
+        encode_in_batches(clip, given)
 
 
 @pytest.mark.parametrize("H, W", [(16, 16), (32, 8), (8, 4), (4, 4)])

@@ -24,7 +24,7 @@ PICTURES = ROOT / "notebooks" / "pictures"
 FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 SVG = "{http://www.w3.org/2000/svg}"
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
-EXPECTED = ["course-map", "denoiser", "guidance", "text-denoiser"]
+EXPECTED = ["clip", "course-map", "denoiser", "guidance", "picture-search", "text-denoiser"]
 EXPECTED += ["training-pair", "training-step", "training-with-text", "unet"]
 every_drawing = pytest.mark.parametrize("name", EXPECTED)
 
@@ -204,8 +204,8 @@ def decoded(picture: ET.Element, side: int = 28) -> torch.Tensor:
     return pixels
 
 
-def pictures_in(name: str) -> list[torch.Tensor]:
-    return [decoded(group) for group in parse(name).iter(f"{SVG}g") if has_class(group, "pixels")]
+def pictures_in(name: str, side: int = 28) -> list[torch.Tensor]:
+    return [decoded(group, side) for group in parse(name).iter(f"{SVG}g") if has_class(group, "pixels")]
 
 
 @pytest.mark.parametrize("channels, levels", [(1, 16), (1, 6), (3, 4)])
@@ -233,6 +233,48 @@ def test_the_digit_is_one_of_mnist_and_the_noise_is_noise():
     errors = (by_hand - mixed).abs().mean(dim=1)
     assert errors.min() < 0.1  # the levels of what is drawn are 0.29 apart
     assert alpha_bars[errors.argmin()].item() == pytest.approx(0.447, abs=0.1)
+
+
+def emoji_in(name: str) -> list[int]:
+    """Which of all emoji each drawn picture is: the nearest, and as near as its few levels allow."""
+    known = schematics.emoji().pictures.flatten(1).float()
+    drawn = torch.stack(pictures_in(name, side=32)).flatten(1).float()
+    differences = torch.cdist(drawn, known, p=1) / known.shape[1]
+    assert differences.amin(dim=1).max() <= 16  # a quarter of the step between 5 levels
+    return differences.argmin(dim=1).tolist()
+
+
+def test_each_caption_of_clip_is_that_of_its_picture():
+    data, shown = schematics.emoji(), emoji_in("clip")
+    chips = [text for text in parse("clip").iter(f"{SVG}text") if text.get("y") == "127"]
+    chips.sort(key=lambda text: float(text.get("x")))  # columns from left to right, as rows go downwards
+    assert len(chips) == len(shown) == len(set(data.name_ids[shown].tolist()))  # no two show the same
+    for i, chip in zip(shown, chips, strict=True):
+        assert chip.text in [data.caption(i, language, style) for language in ("en", "zh") for style in (True, False)]
+
+
+def test_whoever_drew_the_emoji_is_named():
+    readme = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    named = re.findall("`(\\w+)`", readme.partition("**In the schematics:**")[2].partition("\n- ")[0])
+    shown = schematics.emoji().style_ids[emoji_in("clip") + emoji_in("picture-search")]
+    assert {schematics.emoji().styles[style] for style in shown} == set(named)
+
+
+def test_the_ticks_of_clip_are_on_the_diagonal():
+    ticks = [path.get("d") for path in parse("clip").iter(f"{SVG}path") if path.get("d").endswith("l6 7l11 -14")]
+    places = [tuple(map(float, re.match(r"M([\d.]+) ([\d.]+)", tick).groups())) for tick in ticks]
+    *diagonal, _ = places  # the last one stands in the legend
+    across, down = zip(*diagonal, strict=True)
+    assert len(diagonal) == 4 and list(across) == sorted(set(across)) and list(down) == sorted(set(down))
+
+
+def test_the_search_counts_all_emoji_and_finds_rockets():
+    data = schematics.emoji()
+    assert f"all {len(data.pictures):,} emoji" in words_of("picture-search")
+    *_, query, first, second, third, fourth = emoji_in("picture-search")
+    found = [first, second, third, fourth]
+    assert {data.names["en"][name] for name in data.name_ids[found]} == {"rocket"}
+    assert len(set(found)) == 4 and query == first  # nothing is nearer to a picture of the index than itself
 
 
 def test_the_best_prediction_is_the_closed_form_for_two_points():

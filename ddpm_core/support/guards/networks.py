@@ -72,7 +72,7 @@ def unet_plan(
         whole_number(name, count)
 
 
-def network_input(name: str, x: object, network: str, config: dict) -> None:
+def network_input(name: str, x: object, network: str, config: dict, dtype: torch.dtype) -> None:
     """A batch of pictures for a convolutional network that halves them; config: what it was made with."""
     in_channels, patch_size, halvings = config["in_channels"], config["patch_size"], len(config["channels"]) - 1
     if not isinstance(x, Tensor) or x.ndim != 4 or not x.is_floating_point():
@@ -80,6 +80,9 @@ def network_input(name: str, x: object, network: str, config: dict) -> None:
     C, H, W = x.shape[1:]
     if in_channels != C:
         raise ValueError(f"{name} has {C} channels, but this {network} was made for in_channels={in_channels}")
+    if x.dtype != dtype and torch.float64 in (x.dtype, dtype):  # halves beside float32 are autocast's affair
+        ours, theirs = (str(kind).removeprefix("torch.") for kind in (dtype, x.dtype))
+        raise ValueError(f"{name} is {theirs}, but this {network}'s weights are {ours}: {name}.to(torch.{ours})")
     multiple = patch_size * 2**halvings
     if H % multiple or W % multiple:
         times = {1: "once", 2: "twice"}.get(halvings, f"{halvings} times")
@@ -90,9 +93,9 @@ def network_input(name: str, x: object, network: str, config: dict) -> None:
         )
 
 
-def unet_input(x_t: object, t: object, context: object, padding: object, config: dict) -> None:
-    """config: what the U-Net was made with."""
-    network_input("x_t", x_t, "U-Net", config)
+def unet_input(x_t: object, t: object, context: object, padding: object, config: dict, dtype: torch.dtype) -> None:
+    """config: what the U-Net was made with; dtype: of its weights."""
+    network_input("x_t", x_t, "U-Net", config, dtype)
     B, context_dim = len(x_t), config["context_dim"]
     if not isinstance(t, Tensor) or t.dtype != torch.long or t.shape != (B,):
         raise ValueError(f"t must be a long tensor of shape ({B},), one step per picture; got {describe(t)}")
@@ -179,6 +182,22 @@ def captions_of_pictures(captions: object, group_ids: object, num_pictures: int)
             raise ValueError(
                 f"group_ids must be long, ({num_pictures},), one from 0 up for each picture; got {describe(group_ids)}"
             )
+
+
+def some_captions(name: str, captions: object, num_pictures: int | None = None) -> None:
+    """A list of captions, not empty; num_pictures: one caption for each of so many pictures."""
+    several(name, captions, "captions")
+    if not isinstance(captions, Sequence) or not captions:
+        raise ValueError(f"{name} must be a list of captions, at least one; got {describe(captions)}")
+    if num_pictures is not None and len(captions) != num_pictures:
+        raise ValueError(f"{name} must hold one for each of {num_pictures} pictures; it has {len(captions)}")
+
+
+def among_captions(captions: Sequence[str], all_captions: Sequence[str]) -> None:
+    known = set(all_captions)
+    missing = next((caption for caption in captions if caption not in known), None)
+    if missing is not None:
+        raise ValueError(f"all_captions must hold each of captions; {missing!r} is not among them")
 
 
 def unit_vectors(name: str, vectors: object) -> None:

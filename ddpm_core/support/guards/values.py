@@ -12,7 +12,8 @@ def describe(value: object) -> str:
     """What an argument looks like: 'float32 tensor of shape (3, 4)' or '0.5 (float)'."""
     kind = "tensor" if isinstance(value, Tensor) else type(value).__name__
     if isinstance(value, Tensor) or (hasattr(value, "dtype") and getattr(value, "shape", ())):  # NumPy's arrays too
-        return f"{str(value.dtype).removeprefix('torch.')} {kind} of shape {tuple(value.shape)}"
+        hint = "" if kind != "ndarray" else " (torch.from_numpy makes a tensor of it)"
+        return f"{str(value.dtype).removeprefix('torch.')} {kind} of shape {tuple(value.shape)}{hint}"
     text = reprlib.repr(value)  # which cuts long lists, but not lists of lists
     if "\n" in text:  # a whole network, say
         return kind
@@ -53,7 +54,7 @@ def number(
     if above > -math.inf:
         limits = f"be a number above {above:g}"
     elif most < math.inf:
-        limits = f"lie between {least:g} and {most:g}"
+        limits = f"be a number between {least:g} and {most:g}"
     else:
         limits = f"be {least:g} or more" if least > -math.inf else "be a number"
     raise ValueError(f"{name} must {limits}; got {describe(value)}")
@@ -75,6 +76,28 @@ def function_or_none(name: str, value: object, call: str) -> None:
 def several(name: str, values: object, what: str) -> None:
     if isinstance(values, str):
         raise TypeError(f"{name} must be a list of {what}, such as [{values!r}]; got a single string")
+
+
+def one_each(name: str, values: object, how_many: int, of: str = "pictures") -> None:
+    """A list with a string for each."""
+    several(name, values, "strings")
+    is_list = isinstance(values, Sequence)
+    if not is_list or len(values) != how_many or not all(isinstance(each, str) for each in values):
+        given = f"{len(values)}: {reprlib.repr(values)}" if is_list else describe(values)
+        raise ValueError(f"{name} must be a list of strings, one for each of the {how_many} {of}; got {given}")
+
+
+def groups(groups: object, how_many: int, most: int) -> None:
+    """The name of each picture's group, or a dict of such lists; in each at most as many names as there are colours."""
+    if isinstance(groups, dict) and not groups:
+        raise ValueError("groups must have at least one list of names; got {}")
+    lists = {f"groups[{name!r}]": each for name, each in groups.items()} if isinstance(groups, dict) else {}
+    for name, each in (lists or {"groups": groups}).items():
+        one_each(name, each, how_many)
+        different = list(dict.fromkeys(each))
+        if len(different) > most:
+            given = f"{len(different)}: {reprlib.repr(different)}"
+            raise ValueError(f"{name} must have at most {most} different names, one for each colour; got {given}")
 
 
 def one_of(name: str, value: object, choices: Iterable) -> None:

@@ -24,19 +24,13 @@ from ddpm_core.data.shards import decoded
 from ddpm_core.support.files import make_folder
 from ddpm_core.support.notices import collect_notices
 from ddpm_core.support.pixels import read_square
+from ddpm_core.support.sheet import write_sheet
 from ddpm_core.support.tensor_file import CheckpointError
-from ddpm_core.systems.clip import CLIP
-from ddpm_core.systems.search import IndexMismatch, PictureIndex, picture_vectors, query_vector
+from ddpm_core.systems.clip import CLIP, encode_in_batches
+from ddpm_core.systems.search import IndexMismatch, PictureIndex, query_vector
 
 SIDE = 128  # pixels of a picture that is shown
 AT_ONCE = 256  # pictures that are encoded together
-Say = Callable[[str], None]
-
-
-class Found(NamedTuple):
-    score: float
-    label: str
-    picture: Tensor  # uint8 (3, SIDE, SIDE)
 
 
 class Sample(NamedTuple):
@@ -130,13 +124,21 @@ class Shards:
 
 
 def search_pictures(
-    query: str, where: str, model: Path, k: int, index_file: Path | None, device: torch.device, say: Say
-) -> list[Found]:
-    """The k pictures that fit a query best, best first.
+    query: str,
+    where: str,
+    model: Path,
+    k: int,
+    out: Path,
+    index_file: Path | None,
+    device: torch.device,
+    say: Callable[[str], None],
+) -> list[tuple[float, str]]:
+    """Scores and labels of the k pictures that fit a query best, best first; the pictures go on a sheet.
 
     query:      words, or the name of a picture file
     where:      "emoji", a folder, or shards as find_shards takes them
     model:      a checkpoint of a CLIP
+    out:        the file of the sheet
     index_file: where the index is kept; None: in the user's folder for what can be made again
     say:        is told what a user should know beside the result
     """
@@ -149,15 +151,15 @@ def search_pictures(
         say(f"Note: {notice}")
     collection = _collection(where)
     index = kept_index(clip, collection, index_file, say)
-    rows, scores = index.nearest(vector, k)
-    places = index.notes["places"]
-    return [
-        Found(score, _printable(index.labels[row]), collection.picture(places[row]))
-        for row, score in zip(rows.tolist(), scores.tolist(), strict=True)
-    ]
+    rows, scores = (found.tolist() for found in index.nearest(vector, k))
+    labels = [_printable(index.labels[row]) for row in rows]
+    pictures = torch.stack([collection.picture(index.notes["places"][row]) for row in rows])
+    lines = zip(scores, labels, strict=True)
+    write_sheet(pictures, [f"{rank}  {score:.2f}\n{label}" for rank, (score, label) in enumerate(lines, start=1)], out)
+    return list(zip(scores, labels, strict=True))
 
 
-def kept_index(clip: CLIP, collection: Collection, file: Path | None, say: Say) -> PictureIndex:
+def kept_index(clip: CLIP, collection: Collection, file: Path | None, say: Callable[[str], None]) -> PictureIndex:
     """The index of a collection: out of its file where it is still right, or made anew and kept there.
 
     Raises ValueError where a file that the user names is the index of something else, CheckpointError where it is none.
@@ -188,14 +190,14 @@ def kept_index(clip: CLIP, collection: Collection, file: Path | None, say: Say) 
     return index
 
 
-def _new_index(clip: CLIP, collection: Collection, say: Say) -> PictureIndex:
+def _new_index(clip: CLIP, collection: Collection, say: Callable[[str], None]) -> PictureIndex:
     places, labels, vectors = [], [], []
     samples = collection.samples(_side(clip))
     with tqdm(total=collection.count, unit="picture", ncols=90) as bar:
         while some := list(islice(samples, AT_ONCE)):
             places += [sample.place for sample in some]
             labels += [sample.label for sample in some]
-            vectors.append(picture_vectors(clip, torch.stack([sample.picture for sample in some])))
+            vectors.append(encode_in_batches(clip, torch.stack([sample.picture for sample in some])))
             bar.update(len(some))
     skipped = [f"{count} x {reason}" if count > 1 else reason for reason, count in collection.skipped.items()]
     report = _printable(", ".join(skipped[:10])) + (f" and {len(skipped) - 10} more" if len(skipped) > 10 else "")
