@@ -55,7 +55,7 @@ class PictureIndex:
     def __post_init__(self) -> None:
         guards.instance("clip", self.clip, CLIP)
         guards.unit_vectors("vectors", self.vectors)
-        guards.labels(self.labels, len(self.vectors))
+        guards.one_each("labels", self.labels, len(self.vectors), "vectors")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -121,7 +121,7 @@ def index_pictures(clip: CLIP, pictures: Tensor, labels: Sequence[str], progress
     progress: show a bar. Raises ValueError where pictures and labels do not fit together.
     """
     guards.pictures(pictures, bytes_too=True)
-    guards.labels(labels, len(pictures))  # before the work
+    guards.one_each("labels", labels, len(pictures))  # before the work
     return PictureIndex(clip, encode_in_batches(clip, pictures, progress), list(labels))
 
 

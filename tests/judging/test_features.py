@@ -78,9 +78,9 @@ def test_with_fewer_pictures_than_numbers_it_is_still_exact():
     a, b = torch.stack([u, -u]), torch.stack([v, -v])
     assert frechet_distance(a, b) == pytest.approx(expected.item(), rel=1e-10)
     assert frechet_distance(a, a) == pytest.approx(0, abs=1e-10)
-    few = mixed(20, 50, 7)
-    assert frechet_distance(few, few.flip(0)) == pytest.approx(0, abs=1e-9 * few.square().sum().item())
-    assert frechet_distance(few, few.flip(0)) >= 0
+    for seed in range(12):
+        few = mixed(20, 50, seed)
+        assert 0 <= frechet_distance(few, few.flip(0)) < 1e-10  # rounding alone would leave some below 0
 
 
 def test_two_samples_of_one_distribution_have_a_distance_in_proportion_to_1_over_n():

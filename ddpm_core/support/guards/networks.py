@@ -212,16 +212,6 @@ def unit_vectors(name: str, vectors: object) -> None:
         )
 
 
-def labels(labels: object, num_pictures: int) -> None:
-    """One string for each picture."""
-    several("labels", labels, "labels")
-    if not isinstance(labels, Sequence) or len(labels) != num_pictures:
-        given = f"{len(labels)} labels" if isinstance(labels, Sequence) else describe(labels)
-        raise ValueError(f"labels must be a list with one for each of the {num_pictures} pictures; got {given}")
-    for i, label in enumerate(labels):
-        text(f"labels[{i}]", label)
-
-
 def query(query: object) -> None:
     """Words, or one picture."""
     if isinstance(query, str):
