@@ -108,7 +108,7 @@ def resume_training(state: TrainingState, checkpoint: Checkpoint) -> None:
 
 
 def shipped_checkpoint(name: str) -> Path:
-    """The file of a trained model that comes with the course: "digit-scenes", "emoji" or "clip". load_checkpoint reads it.
+    """The file of a trained model of the course, "digit-scenes", "emoji" or "clip". Read it with load_checkpoint.
 
     Raises ValueError for another name, and FileNotFoundError where the file is missing.
     """

@@ -207,8 +207,8 @@ def train_clip(
     group_ids:  long (N,), the same number for pictures that show the same thing. A batch then has two of each group, so
                 that what tells them apart has to be learnt: the style
     other_fits: see contrastive_loss
-    augmentation: how much each picture is turned, resized and moved each time, see moved; 0 is not at all. It takes longer
-                to learn with more, and is learnt by heart less
+    augmentation: how much each picture is turned, resized and moved each time, see moved; 0 is not at all. With more,
+                learning takes longer, and less is learnt by heart
     """
     guards.instance("state", state, TrainingState, "TrainingState(model)")
     guards.instance("state.model", state.model, CLIP)
@@ -265,7 +265,7 @@ def pair_batches(
 def moved(pictures: Tensor, generator: torch.Generator, augmentation: float = 1.0) -> Tensor:
     """Each picture a little turned, resized, squashed and moved at random; its edge fills what comes in.
 
-    At an augmentation of 1 by up to 17 degrees, a factor of 1.3, another one of 1.16 for the width, and 6 % of the side.
+    At an augmentation of 1 by up to 17 degrees, a factor of 1.3, one of 1.16 for the width alone, and 6 % of the side.
     """
 
     def amount(limit: float) -> Tensor:

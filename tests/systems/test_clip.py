@@ -380,6 +380,14 @@ def test_a_picture_is_turned_resized_and_moved_a_little():
     assert 0.6 < length.min() < 0.8 and 1.2 < length.max() < 1.6
 
 
+def test_without_augmentation_a_picture_stays_as_it_is_and_with_half_of_it_moves_half_as_far():
+    some = pictures(300)
+    torch.testing.assert_close(moved(some, torch.Generator(), 0.0), some, rtol=0, atol=1e-6)
+    x = torch.linspace(-1, 1, 33).expand(300, 1, 33, 33)  # each pixel says where it was
+    middle = [moved(x, torch.Generator().manual_seed(0), how)[:, 0, 16, 16].abs().max().item() for how in (0.5, 1.0)]
+    assert middle[0] == pytest.approx(middle[1] / 2, rel=0.05)
+
+
 def test_every_channel_is_moved_alike():
     colours = torch.rand(8, 3, 4, 4)
     grey = colours[:, :1].repeat(1, 3, 1, 1)
@@ -410,6 +418,7 @@ def test_a_loss_that_is_no_number_is_reported_by_fit(clip, weight):
         (dict(group_ids=torch.zeros(3).long()), ValueError, r"group_ids must be long, \(4,\), .*\(3,\)"),
         (dict(group_ids=torch.tensor([0, 1, -1, 2])), ValueError, "group_ids must be .* from 0 up"),
         (dict(other_fits="mask"), ValueError, 'other_fits must be "share" or "ignore"'),
+        (dict(augmentation=-1), ValueError, "augmentation must be 0 or more"),
         (dict(learning_rate=-1), ValueError, "learning_rate must be a number above 0"),
     ],
 )
