@@ -36,7 +36,7 @@ class Checkpoint:
 def save_checkpoint(
     path: Path | str,
     state: TrainingState,
-    schedule: NoiseSchedule | None,
+    schedule: NoiseSchedule | None = None,
     notes: dict | None = None,
     with_training: bool = False,
     before_replacing: Callable[[], None] = lambda: None,

@@ -218,6 +218,7 @@ def train_clip(
     guards.one_of("other_fits", other_fits, ("share", "ignore"))
     guards.number("augmentation", augmentation, least=0)
     tokens = torch.stack([state.model.tokenizer(some) for some in captions], dim=1)  # (N, wordings, L)
+    guards.have_words(captions, padding_mask(tokens[:, :, 1:]).all(dim=2))  # all begin with the start token
 
     def batch_loss(batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         x, batch_tokens, fits = batch
@@ -259,7 +260,7 @@ def pair_batches(
         some = tokens[rows, wordings]
         fits = (tokens[rows][:, wordings] == some).all(dim=2)  # is caption j also picture i's, in the same wording?
         x = pictures[rows]
-        yield moved(from_bytes(x) if x.dtype == torch.uint8 else x, generator, augmentation), some, fits
+        yield moved(from_bytes(x) if x.dtype == torch.uint8 else x.float(), generator, augmentation), some, fits
 
 
 def moved(pictures: Tensor, generator: torch.Generator, augmentation: float = 1.0) -> Tensor:

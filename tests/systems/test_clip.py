@@ -155,6 +155,9 @@ ONES = torch.eye(3)
         ((ONES[0], ONES, 0.1), ValueError, r"image_vectors must be a tensor of floats \(B, dim\)"),
         ((ONES, ONES.long(), 0.1), ValueError, "text_vectors must be a tensor of floats .*int64"),
         ((ONES, ONES, 0), ValueError, "temperature must be a number above 0; got 0"),
+        ((ONES, ONES, torch.tensor(-0.5)), ValueError, "temperature must be a number above 0; got -0.5"),
+        ((ONES, ONES, torch.ones(3)), ValueError, r"temperature must be one number; got .*\(3,\)"),
+        ((ONES, ONES.double(), 0.1), ValueError, "must be of one kind; got float32 and float64"),
         ((ONES, ONES, 0.1, ONES), ValueError, r"fits must be bool, \(3, 3\), .*float32"),
         ((ONES, ONES, 0.1, torch.ones(2, 2).bool()), ValueError, r"fits must be bool, \(3, 3\), .*\(2, 2\)"),
         ((ONES, ONES, 0.1, torch.tensor([1, 0, 1]).diag().bool()), ValueError, "fits .* diagonal.* row 1 is not"),
@@ -328,6 +331,15 @@ def test_the_loss_of_a_run_is_that_of_its_batches(clip, other_fits):
     assert contrastive_loss(*twin(x, some), twin.temperature).item() != pytest.approx(expected)
 
 
+def test_pictures_in_double_precision_are_taken_as_they_are(clip):
+    losses = []
+    for some in (pictures(4), pictures(4).double()):
+        state = TrainingState(new_clip())
+        next(train_clip(state, some, [CAPTIONS], 1))
+        losses += state.losses
+    assert losses[0] == pytest.approx(losses[1])
+
+
 def test_a_batch_is_of_pictures_with_their_own_captions_in_every_wording():
     numbers = torch.arange(5, dtype=torch.uint8)
     tokens = torch.tensor([[[1, 10 + i], [1, 20 + i]] for i in range(5)])
@@ -414,6 +426,11 @@ def test_a_loss_that_is_no_number_is_reported_by_fit(clip, weight):
         (dict(captions=CAPTIONS), ValueError, r"captions must be a list of lists, such as \[english, chinese\]"),
         (dict(captions=[]), ValueError, "captions must be a list of lists"),
         (dict(captions=[CAPTIONS, CAPTIONS[:3]]), ValueError, r"captions\[1\] must .* 4 pictures; it has 3"),
+        (
+            dict(captions=[CAPTIONS, [*CAPTIONS[:2], "zebra", "red"]]),
+            ValueError,
+            r"captions\[1\]\[2\] has no .*'zebra'",
+        ),
         (dict(batch_size=1), ValueError, "batch_size must be a whole number, 2 or more"),
         (dict(group_ids=torch.zeros(3).long()), ValueError, r"group_ids must be long, \(4,\), .*\(3,\)"),
         (dict(group_ids=torch.tensor([0, 1, -1, 2])), ValueError, "group_ids must be .* from 0 up"),

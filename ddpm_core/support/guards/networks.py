@@ -153,8 +153,15 @@ def pairs(image_vectors: object, text_vectors: object, temperature: object, fits
     unit_vectors("image_vectors", image_vectors)
     unit_vectors("text_vectors", text_vectors)
     shape("text_vectors", text_vectors, image_vectors.shape, "image_vectors'")
-    if not isinstance(temperature, Tensor):  # a weight that is learnt may become NaN, which fit reports
+    if text_vectors.dtype != image_vectors.dtype:
+        kinds = [str(vectors.dtype).removeprefix("torch.") for vectors in (image_vectors, text_vectors)]
+        raise ValueError(f"image_vectors and text_vectors must be of one kind; got {kinds[0]} and {kinds[1]}")
+    if not isinstance(temperature, Tensor):
         number("temperature", temperature, above=0)
+    elif temperature.numel() != 1:
+        raise ValueError(f"temperature must be one number; got {describe(temperature)}")
+    elif temperature.device.type == "cpu" and temperature <= 0:  # NaN passes: where it is learnt, fit reports it
+        raise ValueError(f"temperature must be a number above 0; got {temperature.item():g}")
     if fits is not None:
         B = len(image_vectors)
         if not isinstance(fits, Tensor) or fits.dtype != torch.bool or fits.shape != (B, B):
@@ -198,6 +205,13 @@ def among_captions(captions: Sequence[str], all_captions: Sequence[str]) -> None
     missing = next((caption for caption in captions if caption not in known), None)
     if missing is not None:
         raise ValueError(f"all_captions must hold each of captions; {missing!r} is not among them")
+
+
+def have_words(captions: Sequence[Sequence[str]], has_none: Tensor) -> None:
+    """has_none: bool (N, K), whether caption number i of list k has no word that the model knows."""
+    if has_none.any():
+        row, which = has_none.nonzero()[0].tolist()
+        raise ValueError(f"captions[{which}][{row}] has no word that the tokenizer knows: {captions[which][row]!r}")
 
 
 def unit_vectors(name: str, vectors: object) -> None:
