@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ddpm_core import (
     CLIP,
+    EmojiDataset,
     ImageEncoder,
     TextEncoder,
     Tokenizer,
@@ -19,6 +20,7 @@ from ddpm_core import (
     load_checkpoint,
     resume_training,
     save_checkpoint,
+    shipped_checkpoint,
     train_clip,
 )
 from ddpm_core.systems.clip import moved, pair_batches
@@ -475,3 +477,23 @@ def test_a_model_that_removes_noise_is_not_saved_without_its_schedule(tmp_path):
     with pytest.raises(TypeError, match="schedule must be a NoiseSchedule"):
         save_checkpoint(tmp_path / "unet.safetensors", TrainingState(UNet(1, (8,))), None)
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- the one that comes along ----------------------------------------------------------------------------------------
+
+
+def test_the_shipped_one_names_what_it_never_saw_and_says_how_it_was_made():
+    """Right names of withheld pictures, first and among ten of 1,377, against the scores in its notes."""
+    path = shipped_checkpoint("clip")
+    checkpoint, withheld = load_checkpoint(path), EmojiDataset(split="withheld")
+    assert path.stat().st_size < 6e6
+    assert {"command", "iterations", "seconds", "machine", "scores"} <= set(checkpoint.notes)
+    pictures = encode_in_batches(checkpoint.model, withheld.pictures)
+    for language, names in withheld.names.items():
+        cosines = pictures @ encode_in_batches(checkpoint.model, names).T
+        best = cosines.topk(10).indices == withheld.name_ids[:, None]
+        found = best[:, 0].float().mean().item(), best.any(dim=1).float().mean().item()
+        assert found[0] > 0.55 and found[1] > 0.83
+        scores = checkpoint.notes["scores"]
+        said = [scores[f"name among the first {k}, {language}"] for k in (1, 10)]
+        assert found == pytest.approx(said, abs=0.01)
