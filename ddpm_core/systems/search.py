@@ -55,6 +55,7 @@ class PictureIndex:
     def __post_init__(self) -> None:
         guards.instance("clip", self.clip, CLIP)
         guards.unit_vectors("vectors", self.vectors)
+        guards.finite("vectors", self.vectors)  # NaN would be found first, whatever is looked for
         guards.one_each("labels", self.labels, len(self.vectors), "vectors")
 
     def __len__(self) -> int:
@@ -72,10 +73,10 @@ class PictureIndex:
         return self.nearest(query_vector(self.clip, query), k)
 
     def nearest(self, vector: Tensor, k: int = 10) -> Hits:
-        """The k pictures whose vectors have the largest cosine with one of length 1, (dim,)."""
+        """The k pictures whose vectors have the largest cosine with one of length 1, (dim,), of any type and device."""
         self._check(k)
-        guards.shape("vector", vector, self.vectors.shape[1:], "the vectors'")
-        scores, rows = (self.vectors @ vector).topk(k)
+        guards.unit_vector("vector", vector, self.vectors.shape[1:], "the vectors'")
+        scores, rows = (self.vectors @ vector.to(self.vectors)).topk(k)
         return Hits(rows, scores)
 
     def save(self, path: Path | str) -> None:
@@ -112,7 +113,7 @@ class PictureIndex:
 
     def _check(self, k: object) -> None:
         N = len(self)
-        guards.whole_number("k", k, most=N, why=f", as there are {N} pictures")
+        guards.whole_number("k", k, most=N, why=f", as there {'are' if N > 1 else 'is'} {N} picture{'s' * (N > 1)}")
 
 
 def index_pictures(clip: CLIP, pictures: Tensor, labels: Sequence[str], progress: bool = True) -> PictureIndex:

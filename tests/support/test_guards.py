@@ -186,6 +186,23 @@ def test_points_are_two_numbers_for_each_picture(points):
     guards.points(torch.zeros(2, 2, dtype=torch.long), 2)
 
 
+def test_a_vector_of_length_1_has_the_wanted_shape_and_that_length():
+    wanted = torch.Size([4])
+    with refused(ValueError, "vector must be a tensor of the vectors' shape (4,); got"):
+        guards.unit_vector("vector", torch.ones(1, 4), wanted, "the vectors'")
+    for wrong in (torch.ones(4), torch.full((4,), torch.nan)):
+        with refused(ValueError, "vector must have length 1"):
+            guards.unit_vector("vector", wrong, wanted, "the vectors'")
+    guards.unit_vector("vector", torch.full((4,), 0.5), wanted, "the vectors'")
+
+
+@pytest.mark.parametrize("number", [torch.nan, torch.inf, -torch.inf])
+def test_finite_numbers_are_neither_nan_nor_infinite(number):
+    with refused(ValueError, "values must be finite"):
+        guards.finite("values", torch.tensor([0, number]))
+    guards.finite("values", torch.zeros(2))
+
+
 def test_bytes_are_pictures_where_they_are_allowed():
     guards.pictures(PICTURES.byte(), bytes_too=True)
 

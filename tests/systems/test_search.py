@@ -200,6 +200,35 @@ def test_a_slip_in_what_is_indexed_is_named(clip, change, error, words):
         index_pictures(**arguments | change)
 
 
+def test_k_of_one_picture_is_named_in_the_singular(clip):
+    with pytest.raises(ValueError, match="from 1 to 1, as there is 1 picture;"):
+        index_pictures(clip, pictures(1), labels(1), progress=False).search("a red seven")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.long])
+def test_a_vector_of_another_type_is_looked_for_all_the_same(random_index, dtype):
+    vector = torch.zeros(12, dtype=dtype)
+    vector[3] = 1
+    rows, scores = random_index.nearest(vector, 5)
+    assert rows.tolist() == np.argsort(-random_index.vectors.numpy()[:, 3])[:5].tolist()
+    assert scores.dtype == torch.float32 and scores.equal(random_index.vectors[rows, 3])
+
+
+@pytest.mark.parametrize("number", [1.0, 0.0, float("nan"), float("inf")])
+def test_a_vector_whose_length_is_not_1_is_named(random_index, number):
+    with pytest.raises(
+        ValueError, match=r"vector must have length 1, as after F.normalize\(vector, dim=0\); its length"
+    ):
+        random_index.nearest(torch.full((12,), number))
+
+
+def test_an_index_holds_numbers(clip):
+    vectors = F.normalize(torch.ones(4, 12), dim=1)
+    vectors[2, 5] = torch.nan
+    with pytest.raises(ValueError, match="vectors must be finite"):
+        PictureIndex(clip, vectors, labels(4))
+
+
 def test_vectors_of_another_length_are_named(clip, index):
     with pytest.raises(ValueError, match="vectors must have length 1"):
         PictureIndex(clip, torch.ones(4, 12), labels(4))

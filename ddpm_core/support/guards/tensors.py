@@ -12,6 +12,19 @@ def shape(name: str, value: object, wanted: Size, whose: str) -> None:
         raise ValueError(f"{name} must be a tensor of {whose} shape {tuple(wanted)}; got {describe(value)}")
 
 
+def unit_vector(name: str, vector: object, wanted: Size, whose: str) -> None:
+    """One vector of length 1. whose: what has the wanted shape."""
+    shape(name, vector, wanted, whose)
+    length = vector.float().norm().item()
+    if not abs(length - 1) <= 0.01:  # written so that NaN fails too
+        raise ValueError(f"{name} must have length 1, as after F.normalize({name}, dim=0); its length is {length:.4g}")
+
+
+def finite(name: str, values: Tensor) -> None:
+    if not values.isfinite().all():
+        raise ValueError(f"{name} must be finite; some of these numbers are NaN or infinite")
+
+
 def floats(**two: object) -> None:
     """Both tensors are floating point and of one shape; their keywords are their names in the message."""
     for name, value in two.items():
