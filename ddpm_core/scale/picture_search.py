@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import os
 import re
 from collections import Counter
@@ -25,9 +26,9 @@ from ddpm_core.support.files import make_folder
 from ddpm_core.support.notices import collect_notices
 from ddpm_core.support.pixels import read_square
 from ddpm_core.support.sheet import write_sheet
-from ddpm_core.support.tensor_file import CheckpointError
+from ddpm_core.support.tensor_file import CheckpointError, read_tensors
 from ddpm_core.systems.clip import CLIP, encode_in_batches
-from ddpm_core.systems.search import IndexMismatch, PictureIndex, query_vector
+from ddpm_core.systems.search import FORMAT, IndexMismatch, PictureIndex, model_checksum, query_vector
 
 SIDE = 128  # pixels of a picture that is shown
 AT_ONCE = 256  # pictures that are encoded together
@@ -164,13 +165,12 @@ def kept_index(clip: CLIP, collection: Collection, file: Path | None, say: Calla
 
     Raises ValueError where a file that the user names is the index of something else, CheckpointError where it is none.
     """
-    path = file or _file_of(collection.name)
+    path = file or _file_of(collection.name, clip)
     if file:
         make_folder(file)
+        _check_index_file(file, collection)
     try:
         index = PictureIndex.load(path, clip)
-        if file and index.notes.get("of") != collection.name:
-            raise ValueError(f"{file} is an index of other pictures: give another name, or remove it")
         if index.notes.get("stamp") == collection.stamp:
             return index
         say("The pictures are not those that the index was made of: it is made anew.")
@@ -179,8 +179,6 @@ def kept_index(clip: CLIP, collection: Collection, file: Path | None, say: Calla
     except IndexMismatch:
         say("The index was made by another model: it is made anew.")
     except CheckpointError as error:
-        if file:
-            raise
         say(f"{error}: it is made anew.")
     index = _new_index(clip, collection, say)
     try:
@@ -188,6 +186,14 @@ def kept_index(clip: CLIP, collection: Collection, file: Path | None, say: Calla
     except OSError as error:
         say(f"The index is not kept, and made again the next time: {error}")
     return index
+
+
+def _check_index_file(file: Path, collection: Collection) -> None:
+    """A file that the user names is overwritten only where it is an index of the same pictures, by whatever model."""
+    if file.exists():
+        _, metadata = read_tensors(file, (FORMAT,), "index")
+        if json.loads(metadata["notes"]).get("of") != collection.name:
+            raise ValueError(f"{file} is an index of other pictures: give another name, or remove it")
 
 
 def _new_index(clip: CLIP, collection: Collection, say: Callable[[str], None]) -> PictureIndex:
@@ -232,11 +238,11 @@ def _side(clip: CLIP) -> int:
     return max(clip.image_encoder.config["picture_size"])
 
 
-def _file_of(name: str) -> Path:
-    """Where the index of a collection is kept: out of the way, and also where the pictures cannot be written to."""
+def _file_of(name: str, clip: CLIP) -> Path:
+    """Where a model's index of a collection is kept: out of the way, so that the pictures' folder may be read-only."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ddpm_core"
     readable = re.sub(r"\W+", "-", Path(name).name)[:40]
-    return folder / f"{readable}-{_stamp([name])[:12]}.safetensors"
+    return folder / f"{readable}-{_stamp([name, model_checksum(clip)])[:12]}.safetensors"
 
 
 def _file_stamp(path: Path | str) -> str:
