@@ -859,6 +859,21 @@ def test_an_index_is_kept_until_the_pictures_or_the_model_are_others(small_clip,
     assert not list(photos.rglob("*.safetensors"))
 
 
+def test_the_sheet_is_none_of_the_pictures_that_are_searched(small_clip, photos):
+    command = ["search", "photos/0.png", "--in", "photos", "--model", small_clip, "--out", "photos/found.png"]
+    for _ in range(2):
+        output = succeed(*command)
+        assert len(hits(output)) == 4 and "photos/found.png" not in hits(output) and "anew" not in output
+
+
+def test_where_there_are_few_pictures_all_of_them_are_shown(small_clip, photos):
+    assert len(hits(succeed("search", "face", "--in", "photos", "--model", small_clip))) == 4
+    for name in ("0.png", "1 火箭.webp", "deeper/2.png"):
+        (photos / name).unlink()
+    output = succeed("search", "face", "--in", "photos", "--model", small_clip)
+    assert "\n1 picture; 1 skipped" in output and "\n1 picture in search.png" in output
+
+
 def test_an_index_is_kept_where_one_says_and_nothing_else_is_overwritten(small_clip, photos):
     command = ["search", "face", "--model", small_clip, "--k", 2, "--in"]
     first = succeed(*command, photos, "--index", "a/photos.safetensors")
@@ -929,7 +944,15 @@ def test_a_search_says_what_of_a_query_it_cannot_use(arguments, words, small_cli
         (["xyzzy"], "query must have a word that the model knows: no word of 'xyzzy' was in any training caption"),
         (["none.png"], "there is no picture none.png"),
         (["photos/broken.jpg"], "photos/broken.jpg cannot be read: not one of PNG"),
-        (["./photos"], "there is no picture ./photos"),
+        (["./photos"], "./photos is a folder: to search in it, --in ./photos"),
+        (["photos"], "to search in the folder photos: --in photos"),
+        (["🚀"], "🚀 holds no word: type the name"),
+        (["photos/0.png", "face"], "one picture, or words: photos/0.png"),
+        (["none.png face"], "one picture, or words: none.png"),
+        (["shards/1.tar", "face", "--in", "shards/0.tar"], "put the pattern in quotes: --in 'shards/*.tar'"),
+        (["shards/1.tar"], "to search in it, --in shards/1.tar"),
+        (["face", "--in", "photos/*.png"], "patterns are for tar files: give the folder, --in photos"),
+        (["face", "photos/1 火箭.webp", "--in", "photos/0.png"], "give the folder, --in photos"),
         (["face", "--k", 5], "--k must be a whole number from 1 to 4, as there are 4 pictures; got 5"),
         (["face", "--k", 0], "--k"),
         (["face", "--in", "nowhere"], "nowhere does not exist"),
@@ -937,6 +960,7 @@ def test_a_search_says_what_of_a_query_it_cannot_use(arguments, words, small_cli
         (["face", "--in", "spoilt"], "no picture that can be used; skipped: a.png cannot be read"),
         (["face", "--in", "shards/*.tar"], "no shard matches *.tar in shards"),
         (["face", "--out", "a.txt"], "--out must end as picture files do"),
+        (["face", "--model", "emoji"], "emoji draws pictures; the search needs a CLIP: --model clip"),
         (["face", "--model", "none.safetensors"], "no checkpoint at none.safetensors"),
         (["face", "--model", "tiny.safetensors"], "holds the network UNet, and a search needs a CLIP"),
         ([], "QUERY"),
