@@ -234,7 +234,8 @@ def query(query: object) -> None:
     elif isinstance(query, Tensor):
         one_picture(query, "query", bytes_too=True)
     else:
-        raise TypeError(f"query must be a string or a picture, a tensor (3, H, W); got {describe(query)}")
+        hint = "; read_square(path, 64) of ddpm_core.support.pixels reads a file"
+        raise TypeError(f"query must be a string or a picture, a tensor (3, H, W){hint}; got {describe(query)}")
 
 
 def prompts(prompts: object, shape: object, guidance_scale: object) -> None:
