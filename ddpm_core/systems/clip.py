@@ -272,8 +272,8 @@ def moved(pictures: Tensor, generator: torch.Generator, augmentation: float = 1.
     def amount(limit: float) -> Tensor:
         return augmentation * limit * (2 * torch.rand(len(pictures), generator=generator, device=pictures.device) - 1)
 
-    turn, width, height = amount(MOST_TURN), amount(MOST_SQUASH).exp(), amount(MOST_RESIZE).exp()
-    width = width * height
+    turn, squash, height = amount(MOST_TURN), amount(MOST_SQUASH).exp(), amount(MOST_RESIZE).exp()
+    width = squash * height
     first = torch.stack([width * turn.cos(), -height * turn.sin(), amount(MOST_SHIFT)], dim=1)
     second = torch.stack([width * turn.sin(), height * turn.cos(), amount(MOST_SHIFT)], dim=1)
     grid = F.affine_grid(torch.stack([first, second], dim=1), list(pictures.shape), align_corners=False)
