@@ -1,8 +1,7 @@
 """The search box and the map of pictures, with hands on them, in a small notebook of their own."""
 
-import nbformat
 import pytest
-from conftest import BUILD
+from conftest import run_cells
 from notebook_page import NotebookPage
 
 CELLS = [
@@ -42,16 +41,7 @@ picture_map(points, pictures[rows], ["火箭", "<b>apple", "cat", "dog"], groups
 
 @pytest.fixture(scope="module")
 def page(browser, lab):
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3 (ipykernel)"}
-    nbformat.write(notebook, lab.notebooks / "search.ipynb")
-    page = NotebookPage(browser.new_page(viewport={"width": 1300, "height": 900}), lab.address_of("search.ipynb"))
-    try:
-        page.run()
-        yield page
-    finally:
-        page.take_picture(BUILD / "search.png")
-        page.close()
+    yield from run_cells(browser, lab, "search", CELLS)
 
 
 class Box:
