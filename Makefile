@@ -29,7 +29,7 @@ lab: setup  ## opens JupyterLab on notebook 01
 quick: setup  ## tests the heart against diffusers and closed forms (30 seconds)
 	$(PYTEST) -q -m "not slow" $(HEART)
 
-unit: setup  ## every fast test of the package and the tools (2 minutes)
+unit: setup  ## every fast test of the package and the tools (4 minutes)
 	$(PYTEST) -m "not slow" --ignore tests/browser tests
 
 slow: setup  ## the tests that kill processes, start several, or install

@@ -1,6 +1,6 @@
 """Makes clip.safetensors, beside this script: the small CLIP of notebook 07.
 
-    python data/build_clip.py    # about an hour on one core; Ctrl-C loses little, the same command goes on
+    python data/build_clip.py    # 47 minutes on one core; Ctrl-C loses little, the same command goes on
 
 It learns from the training pairs of EmojiDataset, with captions in both languages, with the style and without. On
 another machine the weights differ in the last digits and in the end altogether, though hardly the scores.

@@ -31,14 +31,18 @@ from ddpm_core.guidance import drop_condition, guided
 from ddpm_core.judging import (
     DigitReader,
     Verdict,
+    clip_score,
     copy_ratios,
     draw_emoji,
+    frechet_distance,
     ink_colours,
     judge_digits,
     judge_emoji,
     judge_scenes,
     judge_style,
+    kernel_distance,
     nearest_pictures,
+    retrieval_agreement,
     scene_agreement,
 )
 from ddpm_core.loss import diffusion_loss, loss_by_timestep
@@ -56,6 +60,7 @@ from ddpm_core.systems import (
     IndexMismatch,
     PictureIndex,
     contrastive_loss,
+    encode_in_batches,
     index_pictures,
     train_clip,
 )

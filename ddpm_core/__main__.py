@@ -6,23 +6,21 @@ from itertools import chain
 from pathlib import Path
 
 import click
-import torch
 
-from ddpm_core.checkpoint import SHIPPED, shipped_checkpoint
+from ddpm_core.checkpoint import shipped_checkpoint
 from ddpm_core.course.profile import choose_profile
 from ddpm_core.data import DATA_SETS
 from ddpm_core.sampling import SAMPLERS
 from ddpm_core.scale import export_diffusers
 from ddpm_core.scale.draw import PICTURES, draw
 from ddpm_core.scale.one_sentence import OneSentence
+from ddpm_core.scale.picture_search import SHOWN, search_pictures
 from ddpm_core.scale.recipes import PRESETS
 from ddpm_core.scale.run import train_run
-from ddpm_core.scale.search import search_pictures
 from ddpm_core.scale.settings import DEFAULTS
 from ddpm_core.scale.speed import PRECISIONS
-from ddpm_core.support.options import as_typed
+from ddpm_core.support.options import as_typed, pattern_in_quotes
 from ddpm_core.support.pixels import check_picture_file, write_pictures
-from ddpm_core.support.sheet import write_sheet
 from ddpm_core.text_to_image import NUM_STEPS
 
 DATA_HELP = (
@@ -32,7 +30,8 @@ DATA_HELP = (
 PRECISION_HELP = "What the network computes in.  [default: half on a GPU, bfloat16 where it can; float32 on a CPU]"
 COMPILE_HELP = "torch.compile, which takes a minute first: join small operations, or replay whole calls (on a GPU)."
 SNR_HELP = "Timesteps with a signal-to-noise ratio above it weigh less."
-IN_HELP = "Where to search: the course's emoji, pictures in a folder, or tar files, such as 'shards/*.tar'."
+IN_HELP = "Where: the course's emoji, pictures in a folder, or in tar files, with captions, such as 'shards/*.tar'."
+K_HELP = f"How many pictures.  [default: {SHOWN}, or all where there are fewer]"
 INDEX_HELP = "Where the pictures' vectors are kept.  [default: a file in ~/.cache/ddpm_core]"
 SAMPLE_SEED_HELP = "Of the first picture; the second one has the next number, and so on."
 STEPS_HELP = f"Steps of sampling.  [default: the schedule's length; with prompts {NUM_STEPS}]"
@@ -82,8 +81,8 @@ def train(checkpoint, too_many, preset, num_iterations, resume, save_every, keep
     torchrun --nproc-per-node 2 -m ddpm_core train digits.safetensors    two processes, each with half of every batch
     """
     if too_many:
-        in_quotes = " A pattern of tar files stands in quotes: --data 'shards/*.tar'." if ".tar" in too_many[0] else ""
-        raise ValueError(f"one CHECKPOINT is enough; {' '.join(too_many)} is too much.{in_quotes}")
+        fix = f": {pattern_in_quotes('--data', too_many[0])}" if ".tar" in too_many[0] else ""
+        raise ValueError(f"one CHECKPOINT is enough; {' '.join(too_many)} is too much{fix}")
     given = {name: value for name, value in settings.items() if value is not None}
     files = dict(save_every=save_every, keep=keep, tensorboard=tensorboard)
     train_run(checkpoint, preset, num_iterations, resume, given, choose_profile().device, **files)
@@ -141,26 +140,25 @@ def sample(context, arguments, model, out, **options) -> None:
 @click.argument("query", nargs=-1, required=True)
 @click.option("--in", "where", default="emoji", show_default=True, metavar="emoji|FOLDER|SHARDS", help=IN_HELP)
 @click.option("--model", default="clip", show_default=True, metavar="clip|FILE", help="The CLIP that compares.")
-@click.option("--k", default=12, show_default=True, type=click.IntRange(1), help="How many pictures.")
+@click.option("--k", type=click.IntRange(1), help=K_HELP)
 @click.option("--out", default="search.png", show_default=True, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--index", "index_file", type=click.Path(dir_okay=False, path_type=Path), help=INDEX_HELP)
 def search(query, where, model, k, out, index_file) -> None:
     """Find pictures by words, in English or Chinese, or by a picture; the best come first, as a list and in one file.
 
+    All words are one query.
+
     \b
-    python -m ddpm_core search rocket
+    python -m ddpm_core search red apple
     python -m ddpm_core search 火箭
     python -m ddpm_core search picture.png --in photos
     """
     check_picture_file(out)
-    path = Path(model) if model.endswith(".safetensors") else shipped_checkpoint(model)
     say = partial(click.echo, err=True)
-    found = search_pictures(" ".join(query), where, path, k, index_file, choose_profile().device, say)
-    for rank, (score, label, _) in enumerate(found, start=1):
+    hits = search_pictures(query, where, model, k, out, index_file, choose_profile().device, say)
+    for rank, (score, label) in enumerate(hits, start=1):
         click.echo(f"{rank:4}  {score:6.3f}  {label}")
-    labels = [f"{rank}  {each.score:.2f}\n{each.label}" for rank, each in enumerate(found, start=1)]
-    write_sheet(torch.stack([each.picture for each in found]), labels, out)
-    click.echo(f"{len(found)} pictures in {out}")
+    click.echo(f"{len(hits)} picture{'s' * (len(hits) > 1)} in {out}")
 
 
 @main.command()
@@ -172,9 +170,9 @@ def export(checkpoint, folder) -> None:
     \b
     python -m ddpm_core export emoji emoji-for-diffusers
     """
-    if checkpoint not in SHIPPED and not Path(checkpoint).is_file():
-        raise ValueError(f"there is no file {checkpoint!r}; the models of the course are {' and '.join(SHIPPED)}")
-    export_diffusers(shipped_checkpoint(checkpoint) if checkpoint in SHIPPED else checkpoint, folder)
+    if checkpoint not in PRESETS and not Path(checkpoint).is_file():
+        raise ValueError(f"there is no file {checkpoint!r}; the models of the course are {' and '.join(PRESETS)}")
+    export_diffusers(shipped_checkpoint(checkpoint) if checkpoint in PRESETS else checkpoint, folder)
     click.echo(f"How to draw with it stands in {folder / 'README.md'}")
 
 

@@ -20,7 +20,7 @@ from ddpm_core.support.tensor_file import CheckpointError, flat, nested, read_te
 from ddpm_core.training_state import TrainingState
 
 FORMAT, OLDER_FORMAT = "ddpm_core 3", "ddpm_core 2"
-SHIPPED = ("digit-scenes", "emoji")  # the checkpoints that come with the course
+SHIPPED = ("digit-scenes", "emoji", "clip")  # the checkpoints that come with the course
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Checkpoint:
 def save_checkpoint(
     path: Path | str,
     state: TrainingState,
-    schedule: NoiseSchedule | None,
+    schedule: NoiseSchedule | None = None,
     notes: dict | None = None,
     with_training: bool = False,
     before_replacing: Callable[[], None] = lambda: None,
@@ -108,7 +108,7 @@ def resume_training(state: TrainingState, checkpoint: Checkpoint) -> None:
 
 
 def shipped_checkpoint(name: str) -> Path:
-    """The file of a trained model that comes with the course: "digit-scenes" or "emoji". Read it with load_checkpoint.
+    """The file of a trained model of the course, "digit-scenes", "emoji" or "clip". Read it with load_checkpoint.
 
     Raises ValueError for another name, and FileNotFoundError where the file is missing.
     """

@@ -28,7 +28,8 @@ PINS = {
 EXTRAS = PROJECT["optional-dependencies"]
 ALL = [Requirement(text) for text in sum(EXTRAS.values(), PROJECT["dependencies"])]
 REQUIREMENTS = [requirement for requirement in ALL if requirement.name != PROJECT["name"]]  # an extra names another
-INSTALLED = [requirement for requirement in REQUIREMENTS if str(requirement) not in EXTRAS["bench"]]
+OPTIONAL = EXTRAS["bench"] + EXTRAS["search"]
+INSTALLED = [each for each in REQUIREMENTS if str(each) not in OPTIONAL and (not each.marker or each.marker.evaluate())]
 CONTAINER = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text(encoding="utf-8"))
 # What tests/test_*.py is about besides.
 NOT_THE_HEART = {"benchmarks", "environment", "main", "notebook_numbers", "notebook_settings", "notebooks", "readme"}
@@ -52,7 +53,7 @@ def test_pip_installs_the_course_itself_in_its_tested_versions():
     assert words.count("--constraint") == 1 and words[words.index("--constraint") + 1] == "constraints.txt"
     editable = words[words.index("--editable") + 1]
     assert editable.startswith(".[") and set(re.findall(r"\w+", editable)) == {"lab", "test"}
-    assert set(EXTRAS) == {"lab", "test", "train", "bench"} and "ddpm-core[train]" in EXTRAS["test"]
+    assert set(EXTRAS) == {"lab", "test", "train", "search", "bench"} and "ddpm-core[train]" in EXTRAS["test"]
 
 
 @pytest.mark.parametrize("requirement", REQUIREMENTS, ids=str)

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 import pickle
+import re
 import shlex
 import signal
 import subprocess
@@ -21,12 +22,16 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from ddpm_core import (
+    CLIP,
     EmojiDataset,
     ImageEncoder,
     NoiseSchedule,
+    TextEncoder,
+    Tokenizer,
     TrainingState,
     UNet,
     cosine_betas,
+    index_pictures,
     load_checkpoint,
     load_digit_scenes,
     save_checkpoint,
@@ -38,6 +43,7 @@ from ddpm_core import __main__ as command_line
 from ddpm_core.__main__ import main
 from ddpm_core.course import doctor
 from ddpm_core.scale import draw as drawing
+from ddpm_core.scale import picture_search
 from ddpm_core.scale import run as runs
 from ddpm_core.scale import settings as jobs
 from ddpm_core.scale.recipes import PRESETS, Preset, data_checksum
@@ -59,6 +65,7 @@ def on_the_cpu():
 def folder(tmp_path, monkeypatch) -> Path:
     """The folder that the commands run in."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
     return tmp_path
 
 
@@ -760,6 +767,213 @@ def test_a_real_process_ends_with_one_sentence_and_an_error_code():
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1 and result.stdout == ""
     assert result.stderr == "Error: there is no checkpoint at none.safetensors\n"
+
+
+# search
+
+
+@pytest.fixture(scope="module")
+def small_clip(tmp_path_factory) -> Path:
+    """A CLIP that knows the words of noto's emoji. It is untrained: what it finds by words can be anything."""
+    data, path = EmojiDataset(64, ["noto"]), tmp_path_factory.mktemp("clip") / "small.safetensors"
+    save_checkpoint(path, TrainingState(new_clip(data.captions("en") + data.captions("zh"))), None)
+    return path
+
+
+def new_clip(captions: list[str]) -> CLIP:
+    torch.manual_seed(0)
+    tokenizer = Tokenizer.from_captions(captions)
+    text_encoder = TextEncoder(len(tokenizer), tokenizer.max_length, dim=8)
+    return CLIP(ImageEncoder(3, (8,), patch_size=4, dim=8, picture_size=(16, 16)), text_encoder, tokenizer)
+
+
+@pytest.fixture
+def photos() -> Path:
+    """Four pictures, two of them in a folder within, and other files among them."""
+    emoji, folder = EmojiDataset(64, ["noto"]), Path("photos")
+    (folder / "deeper").mkdir(parents=True)
+    for i, name in enumerate(["0.png", "1 火箭.webp", "deeper/2.png", "deeper/3.png"]):
+        write_pictures(emoji.pictures[300 * i : 300 * i + 1], folder / name)
+    (folder / "0.txt").write_text("grinning face")
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    return folder
+
+
+def hits(output: str) -> list[str]:
+    """The labels in the list of what was found; their ranks count up from 1 and their scores do not rise."""
+    lines = re.findall(r" (\d+)  +(-?\d\.\d{3})  (.+)$", output, re.MULTILINE)  # the first may stand after the bar
+    ranks, scores, labels = zip(*lines, strict=True)
+    assert [int(rank) for rank in ranks] == list(range(1, len(lines) + 1))
+    assert list(scores) == sorted(scores, key=float, reverse=True)
+    return list(labels)
+
+
+def test_emoji_are_found_by_words_in_both_languages_and_shown_on_a_sheet(small_clip, monkeypatch):
+    emoji = EmojiDataset(64, ["noto"], split="all")
+    monkeypatch.setattr(picture_search, "EmojiDataset", lambda split: emoji)
+    clip = load_checkpoint(small_clip).model
+    index = index_pictures(clip, emoji.pictures, emoji.captions("en"), progress=False)
+    for query in ("red apple", "红苹果"):
+        output = succeed("search", *query.split(), "--model", small_clip, "--k", 5, "--out", "a/found.png")
+        rows = index.search(query, 5).rows.tolist()
+        assert hits(output) == [f"{emoji.caption(i)} {emoji.caption(i, 'zh', with_style=False)}" for i in rows]
+        assert "5 pictures in a/found.png" in output
+        sheet = np.asarray(PIL.Image.open("a/found.png"))
+        assert (sheet[6:134:2, 6:134:2] == emoji.pictures[rows[0]].permute(1, 2, 0).numpy()).all()
+
+
+def test_a_picture_finds_itself_in_a_folder_and_what_cannot_be_read_is_named(small_clip, photos):
+    output = succeed("search", "photos/deeper/3.png", "--in", "photos", "--model", small_clip, "--k", 4)
+    assert hits(output)[0] == "deeper/3.png"
+    assert sorted(hits(output)) == ["0.png", "1 火箭.webp", "deeper/2.png", "deeper/3.png"]
+    assert "4 pictures; 1 skipped: broken.jpg cannot be read" in output
+    assert PIL.Image.open("search.png").width > 4 * 128
+
+
+def test_an_index_is_kept_until_the_pictures_or_the_model_are_others(small_clip, photos, monkeypatch):
+    command = ["search", "photos/0.png", "--in", "photos", "--k", 1, "--model"]
+    encoded, encode = [], CLIP.encode_pictures
+    monkeypatch.setattr(CLIP, "encode_pictures", lambda self, x: encoded.append(len(x)) or encode(self, x))
+
+    def said(model: Path, *options: object) -> tuple[str, int]:
+        encoded.clear()
+        output = succeed(*command, model, *options)
+        assert hits(output) == ["0.png"]
+        return output, sum(encoded) - 1  # without the query
+
+    assert said(small_clip)[1] == 4
+    before = sorted(Path(".cache").rglob("*"))
+    output, pictures = said(small_clip)
+    assert pictures == 0 and "anew" not in output
+    write_pictures(EmojiDataset(64, ["noto"]).pictures[7:8], photos / "new.png")
+    output, pictures = said(small_clip)
+    assert pictures == 5 and "pictures are not those" in output
+    [file] = Path(".cache/ddpm_core").iterdir()
+    file.write_bytes(b"spoilt")
+    output, pictures = said(small_clip)
+    assert pictures == 5 and "truncated, damaged" in output
+    assert sorted(Path(".cache").rglob("*")) == before
+    save_checkpoint("other.safetensors", TrainingState(new_clip(["a", "grinning"])), None)
+    assert said(Path("other.safetensors"))[1] == 5
+    assert said(small_clip)[1] == said(Path("other.safetensors"))[1] == 0  # each model has an index of its own
+    assert not list(photos.rglob("*.safetensors"))
+
+
+def test_the_sheet_is_none_of_the_pictures_that_are_searched(small_clip, photos):
+    command = ["search", "photos/0.png", "--in", "photos", "--model", small_clip, "--out", "photos/found.png"]
+    for _ in range(2):
+        output = succeed(*command)
+        assert len(hits(output)) == 4 and "photos/found.png" not in hits(output) and "anew" not in output
+
+
+def test_where_there_are_few_pictures_all_of_them_are_shown(small_clip, photos):
+    assert len(hits(succeed("search", "face", "--in", "photos", "--model", small_clip))) == 4
+    for name in ("0.png", "1 火箭.webp", "deeper/2.png"):
+        (photos / name).unlink()
+    output = succeed("search", "face", "--in", "photos", "--model", small_clip)
+    assert "\n1 picture; 1 skipped" in output and "\n1 picture in search.png" in output
+
+
+def test_an_index_is_kept_where_one_says_and_nothing_else_is_overwritten(small_clip, photos):
+    command = ["search", "face", "--model", small_clip, "--k", 2, "--in"]
+    first = succeed(*command, photos, "--index", "a/photos.safetensors")
+    assert hits(succeed(*command, photos, "--index", "a/photos.safetensors")) == hits(first)
+    assert Path("a/photos.safetensors").is_file() and not Path(".cache").exists()
+    model = Path("model.safetensors")
+    model.write_bytes(small_clip.read_bytes())
+    assert "no index of this course" in fail(*command, photos, "--index", model)
+    assert model.read_bytes() == small_clip.read_bytes()
+    assert "an index of other pictures" in fail(*command, photos / "deeper", "--index", "a/photos.safetensors")
+    kept = Path("a/photos.safetensors").read_bytes()
+    save_checkpoint("other.safetensors", TrainingState(new_clip(["a", "grinning"])), None)
+    command = ["search", "a", "--model", "other.safetensors", "--k", 2, "--index", "a/photos.safetensors", "--in"]
+    assert "an index of other pictures" in fail(*command, photos / "deeper")
+    assert Path("a/photos.safetensors").read_bytes() == kept
+    assert "made by another model" in succeed(*command, photos) and "anew" not in succeed(*command, photos)
+    command = ["search", "face", "--model", small_clip, "--in"]
+    assert "no folder model.safetensors" in fail(*command, photos, "--index", "model.safetensors/x.safetensors")
+
+
+def test_where_an_index_cannot_be_kept_the_search_works_all_the_same(small_clip, photos, monkeypatch):
+    Path("file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", "file")
+    for _ in range(2):
+        output = succeed("search", "photos/0.png", "--in", "photos", "--k", 1, "--model", small_clip)
+        assert hits(output) == ["0.png"] and "The index is not kept" in output
+
+
+def test_pictures_in_tar_files_are_found_under_their_captions(small_clip):
+    emoji = EmojiDataset(64, ["noto"])
+    write_shards("shards", emoji.pictures[:25], emoji.captions("zh")[:25], 10)
+    with tarfile.open("shards/00001.tar") as tar:
+        names = {name.partition(".")[0] for name in tar.getnames()}
+        tar.extractall("unpacked", filter="data")
+    Path(f"unpacked/{min(names)}.png").write_bytes(b"spoilt")
+    with tarfile.open("shards/00001.tar", "w") as tar:
+        for path in sorted(Path("unpacked").iterdir()):
+            tar.add(path, path.name)
+    write_pictures(emoji.pictures[17:18], Path("query.png"))
+    for where in ("shards", "shards/*.tar"):
+        output = succeed("search", "query.png", "--in", where, "--k", 3, "--model", small_clip)
+        assert hits(output)[0] == emoji.captions("zh")[17]
+    sheet = np.asarray(PIL.Image.open("search.png"))[6:134, 6:134]
+    shown = emoji.pictures[17].permute(1, 2, 0).numpy()
+    assert np.abs(sheet[::2, ::2].astype(int) - shown).mean() < 8  # enlarged
+    assert "24 pictures; 1 skipped: undecodable picture" in succeed(
+        "search", "query.png", "--in", "shards", "--index", "new.safetensors", "--model", small_clip
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["a red zebrra"], 'no training caption had "zebrra"; known words like that: zebra'),
+        (["0.png"], None),
+    ],
+)
+def test_a_search_says_what_of_a_query_it_cannot_use(arguments, words, small_clip, photos):
+    Path("0.png").write_bytes((photos / "0.png").read_bytes())
+    output = succeed("search", *arguments, "--in", "photos", "--k", 2, "--model", small_clip)
+    assert output.count("Note") == (words is not None) and (words or "") in output
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ([""], "query is empty"),
+        (["xyzzy"], "query must have a word that the model knows: no word of 'xyzzy' was in any training caption"),
+        (["none.png"], "there is no picture none.png"),
+        (["photos/broken.jpg"], "photos/broken.jpg cannot be read: not one of PNG"),
+        (["./photos"], "./photos is a folder: to search in it, --in ./photos"),
+        (["photos"], "to search in the folder photos: --in photos"),
+        (["🚀"], "🚀 holds no word: type the name"),
+        (["photos/0.png", "face"], "one picture, or words: photos/0.png"),
+        (["none.png face"], "one picture, or words: none.png"),
+        (["shards/1.tar", "face", "--in", "shards/0.tar"], "put the pattern in quotes: --in 'shards/*.tar'"),
+        (["shards/1.tar"], "to search in it, --in shards/1.tar"),
+        (["face", "--in", "photos/*.png"], "patterns are for tar files: give the folder, --in photos"),
+        (["face", "photos/1 火箭.webp", "--in", "photos/0.png"], "give the folder, --in photos"),
+        (["face", "--k", 5], "--k must be a whole number from 1 to 4, as there are 4 pictures; got 5"),
+        (["face", "--k", 0], "--k"),
+        (["face", "--in", "nowhere"], "nowhere does not exist"),
+        (["face", "--in", "empty"], "empty has no pictures; they end in .png"),
+        (["face", "--in", "spoilt"], "no picture that can be used; skipped: a.png cannot be read"),
+        (["face", "--in", "shards/*.tar"], "no shard matches *.tar in shards"),
+        (["face", "--out", "a.txt"], "--out must end as picture files do"),
+        (["face", "--model", "emoji"], "emoji draws pictures; the search needs a CLIP: --model clip"),
+        (["face", "--model", "none.safetensors"], "no checkpoint at none.safetensors"),
+        (["face", "--model", "tiny.safetensors"], "holds the network UNet, and a search needs a CLIP"),
+        ([], "QUERY"),
+    ],
+)
+def test_what_cannot_be_searched_is_one_sentence(arguments, words, small_clip, photos, checkpoint):
+    for name in ("empty", "spoilt"):
+        Path(name).mkdir()
+    Path("spoilt/a.png").touch()
+    options = {"--in": "photos", "--model": small_clip, "--k": 2}
+    rest = [word for option in options.items() if option[0] not in arguments for word in option]
+    assert words in fail("search", *arguments, *rest)
+    assert not Path("search.png").exists()
 
 
 # export

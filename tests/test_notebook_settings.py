@@ -29,6 +29,10 @@ CHANGES = {
         "schedule = NoiseSchedule(linear_betas(100, 1e-3, 0.2)).to(profile.device)"
     ),
     "06_sampling_faster_and_freer": "num_prompts, num_digits = 4, 20",
+    "07_pictures_and_words": (
+        "num_iterations, batch_size, learning_rate, augmentation = 20, 64, 1e-3, 0.0\n"
+        "scene_iterations, num_on_map = 5, 200"
+    ),
 }
 # Runs the cells that it reads from stdin, all of them, and prints the errors. Without a kernel it is sooner done.
 RUNNER = """

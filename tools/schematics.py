@@ -794,12 +794,13 @@ def picture_search(d: Drawing) -> None:
     d.label(805, 536, "`k` best", "最相近的 k 张")
 
 
-@drawing("course-map", 680, "The course on one page", "一页看懂整门课程")
+@drawing("course-map", 690, "The course on one page", "一页看懂整门课程")
 def course_map(d: Drawing) -> None:
     """Notebooks 01, 02 and 03 make the three parts: the sampling loop, training pairs and the U-Net. With them notebook
     04 trains a model that draws digits; 05 adds captions and guidance; 06 draws faster with the models of both, and
-    edits pictures. To come, and dashed: 07 a small CLIP, 08 a small Stable Diffusion and 09 small versions of Imagen
-    and DALL-E 2, after 05. Notebook 09 also uses the CLIP of 07."""
+    edits pictures; 07 learns which caption belongs to which picture, with a small CLIP, and searches by words. To come,
+    and dashed: 08 a small Stable Diffusion and 09 small versions of Imagen and DALL-E 2, after 05. Notebook 09 also
+    uses the CLIP of 07."""
     grey, coloured, chain = grey_example(), captioned()["example"], reverse_chain()
 
     def done(x: float, y: float, number: str, picture: Tensor, title: str, *words: str) -> Box:
@@ -811,10 +812,10 @@ def course_map(d: Drawing) -> None:
         return box
 
     def to_come(x: float, number: str, title: str, *words: str) -> Box:
-        box = d.box(x, 492, 199, 100, dashed=True)
+        box = d.box(x, 492, 203, 112, dashed=True)
         d.text(x + 14, 519, f"`{number}` {title}", anchor="start")
         for line, (part, style) in enumerate(zip(words, ("zh", "note", "zh"), strict=True)):
-            d.text(x + 14, 541 + 19 * line, part, style, "start")
+            d.text(x + 14, 548 + 19 * line, part, style, "start")
         return box
 
     towns = ("从高斯分布采样", "towns, digits, a cat", "城镇、数字和一只猫")
@@ -831,9 +832,10 @@ def course_map(d: Drawing) -> None:
     half_lost[..., 14:, :] = 0
     edits = ("更快、更自由的采样", "few steps, and edits", "步数更少，还能修图")
     fast = done(28, 284, "06", half_lost, "Sampling, faster and freer", *edits)
-    clip = to_come(243, "07", "A small CLIP", "小型 CLIP", "search by words", "用文字搜图片")
-    latent = to_come(458, "08", "Stable Diffusion", "微型 Stable Diffusion", "in miniature: latents", "在潜空间里扩散")
-    systems = to_come(673, "09", "Imagen, DALL·E 2", "微型 Imagen、DALL·E 2", "in miniature: cascade", "级联放大")
+    searched = ("图片与文字", "CLIP: search by words", "小型 CLIP，用文字搜图片")
+    clip = done(170, 492, "07", emoji_picture("twemoji", "rocket"), "Pictures and words", *searched)
+    latent = to_come(452, "08", "Stable Diffusion", "微型 Stable Diffusion", "in miniature: latents", "在潜空间里扩散")
+    systems = to_come(669, "09", "Imagen, DALL·E 2", "微型 Imagen、DALL·E 2", "in miniature: cascade", "级联放大")
     d.arrow(sampling.bottom, (160, 252), (390, 252), (390, 284))
     d.label(172, 220, "sampling loop", "采样循环", anchor="start")
     d.arrow(forward.bottom, training.top)
@@ -845,19 +847,19 @@ def course_map(d: Drawing) -> None:
     d.arrow(training.bottom, (450, 424), head=False)
     d.branch(450, 424)
     d.label(172, 450, "trained models", "训练好的模型", anchor="start")
-    d.arrow((740, 396), (740, 492), dashed=True)
-    d.arrow((740, 440), (342, 440), clip.top, dashed=True)
-    d.arrow((557, 440), latent.top, dashed=True)
+    d.arrow((740, 396), (740, 440), (340, 440), (340, 492))
     d.branch(740, 440)
-    d.branch(557, 440)
-    d.label(354, 462, "captions", "文字描述", anchor="start")
-    d.label(569, 462, "guidance", "引导", anchor="start")
-    d.arrow(clip.bottom, (342, 618), (772, 618), systems.bottom, dashed=True)
-    d.label(557, 640, "CLIP vectors", "CLIP 向量")
-    d.box(28, 504, 40, 30, kind="network")
-    d.label(80, 515, "here", "已有", anchor="start")
-    d.box(28, 556, 40, 30, dashed=True)
-    d.label(80, 567, "to come", "有待写成", anchor="start")
+    d.arrow((740, 440), (740, 492), dashed=True)
+    d.branch(554, 440)
+    d.arrow((554, 440), latent.top, dashed=True)
+    d.label(352, 462, "captions", "文字描述", anchor="start")
+    d.label(566, 462, "guidance", "引导", anchor="start")
+    d.arrow(clip.bottom, (302, 630), (770, 630), systems.bottom, dashed=True)
+    d.label(536, 652, "CLIP vectors", "CLIP 向量")
+    d.box(28, 510, 40, 30, kind="network")
+    d.label(80, 521, "here", "已有", anchor="start")
+    d.box(28, 562, 40, 30, dashed=True)
+    d.label(80, 573, "to come", "有待写成", anchor="start")
 
 
 def main() -> None:

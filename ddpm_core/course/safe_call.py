@@ -18,6 +18,10 @@ from ddpm_core.course.exercises.compare import NOT_RESHAPED, ON_ITS_DEVICE, Answ
 from ddpm_core.schedule import NoiseSchedule
 from ddpm_core.support.guards import describe
 
+# Words of torch's messages where two tensors cannot be multiplied with @, and where True and False are not numbers.
+UNFIT_FACTORS = "cannot be multiplied (", "size mismatch, got input", "batch2 tensor to be"
+NO_NUMBERS = "got bool", "got: bool", "dtype bool but expected", "for 'bool'"
+
 SECONDS_AT_MOST = 5.0  # then a learner's function counts as endless
 
 
@@ -213,6 +217,9 @@ def _explained(error: BaseException, function: Callable, arguments: tuple, on_sh
             sentence += f" {on_shapes(message)}"
         elif on_shapes or takes_t:
             sentence += f" {on_shapes or _help_on_t(message, arguments)}"
+    elif any(words in lowered for words in UNFIT_FACTORS):
+        sentence = f"two shapes do not fit together ({message})."
+        sentence += f" {on_shapes}" if on_shapes and isinstance(on_shapes, str) else ""
     elif "is ambiguous" in lowered:
         sentence = (
             "an if or a while asks for one True or False, but here it gets a tensor with several. To decide for each "
@@ -238,6 +245,8 @@ def _help_on_numbers(message: str, names: tuple[str, ...], takes_t: bool) -> str
     """What to do where one number is asked for and a tensor given, or the other way round."""
     if "'float' object has no attribute 'sqrt'" in message or "sqrt(): argument 'input'" in message:
         return " A plain number is no tensor: write x ** 0.5, or math.sqrt(x)."
+    if any(words in message for words in NO_NUMBERS):
+        return " True and False become 1 and 0 with .float()."
     one_number = "only one element tensors", "only integer tensors", "cannot be converted to scalar"
     if not any(words in message for words in one_number):
         return ""

@@ -57,13 +57,17 @@ class DigitReader:
 
     def probabilities(self, pictures: Tensor) -> Tensor:
         """How likely each picture is to be each digit: (N, 1, 28, 28) in [-1, 1] -> (N, 10)."""
+        return self.network[-1](self.features(pictures)).softmax(dim=1)
+
+    def features(self, pictures: Tensor) -> Tensor:
+        """What it finds in each picture before it decides: (N, 1, 28, 28) in [-1, 1] -> (N, 576), 0 or more."""
         guards.pictures(pictures)
         if pictures.shape[1:] != (1, SIZE, SIZE):
             raise ValueError(
                 f"the digit reader reads pictures of shape (N, 1, {SIZE}, {SIZE}); got {tuple(pictures.shape)}"
             )
         pieces = pictures.detach().cpu().float().split(500)  # which bounds the memory
-        return torch.cat([self.network(piece) for piece in pieces]).softmax(dim=1)
+        return torch.cat([self.network[:-1](piece) for piece in pieces])
 
 
 @dataclass

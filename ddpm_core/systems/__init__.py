@@ -1,4 +1,4 @@
 """The well-known systems in miniature, built of the heart's parts."""
 
-from ddpm_core.systems.clip import CLIP, ImageEncoder, contrastive_loss, train_clip
+from ddpm_core.systems.clip import CLIP, ImageEncoder, contrastive_loss, encode_in_batches, train_clip
 from ddpm_core.systems.search import Hits, IndexMismatch, PictureIndex, index_pictures

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ddpm_core.blocks import AttentionBlock, ResidualBlock, group_norm, mean_of_tokens
 from ddpm_core.support import guards
-from ddpm_core.support.memory import explain_out_of_memory
+from ddpm_core.support.memory import explain_out_of_memory, in_parts
 from ddpm_core.support.pixels import from_bytes
 from ddpm_core.support.registry import register
 from ddpm_core.text import TextEncoder, Tokenizer, padding_mask
@@ -23,6 +23,7 @@ from ddpm_core.training_state import TrainingState
 FIRST_TEMPERATURE, LEAST_TEMPERATURE = 0.07, 0.01  # those of the paper, section 2.5
 # Of a picture in training, at most: radians, logarithms of factors, and a shift of half the picture is 1.
 MOST_TURN, MOST_RESIZE, MOST_SQUASH, MOST_SHIFT = 0.3, 0.25, 0.15, 0.12
+LIKE_A_CAPTION = (1, 16, 16)  # a picture that needs about as much memory
 
 
 @register
@@ -122,6 +123,36 @@ class CLIP(nn.Module):
         return self.encode_pictures(pictures), self.encode_tokens(tokens)
 
 
+@torch.no_grad()
+def encode_in_batches(clip: CLIP, pictures_or_captions: Tensor | Sequence[str], progress: bool = False) -> Tensor:
+    """The vectors of more pictures, or of more captions, than memory holds at once: (N, dim), on the CPU.
+
+    pictures_or_captions: pictures (N, C, H, W), floats in [-1, 1] or uint8, or a list of N captions
+    progress:             show a bar
+
+    Raises ValueError where there are none.
+    """
+    from tqdm import tqdm
+
+    guards.instance("clip", clip, CLIP)
+    given, vectors = pictures_or_captions, []
+    if are_pictures := isinstance(given, Tensor):
+        guards.pictures(given, bytes_too=True)
+    else:
+        guards.some_captions("captions", given)
+    with tqdm(total=len(given), unit="picture" if are_pictures else "caption", ncols=90, disable=not progress) as bar:
+        for part in in_parts(len(given), given.shape[1:] if are_pictures else LIKE_A_CAPTION):
+            some = given[part.start : part.stop]
+            if are_pictures:
+                some = some.to(clip.log_temperature.device)
+                some = clip.encode_pictures(from_bytes(some) if some.dtype == torch.uint8 else some.float())
+            else:
+                some = clip.encode_captions(some)
+            vectors.append(some.cpu())
+            bar.update(len(part))
+    return torch.cat(vectors)
+
+
 def contrastive_loss(
     image_vectors: Tensor,
     text_vectors: Tensor,
@@ -165,16 +196,19 @@ def train_clip(
     ema_decay: float = 0.99,
     group_ids: Tensor | None = None,
     other_fits: str = "share",
+    augmentation: float = 1.0,
 ) -> Iterator[TrainingState]:
     """Teaches state.model, a CLIP, which pictures and captions belong together, with fit. Raises what fit raises.
 
-    pictures:   (N, C, H, W) floats in [-1, 1] or uint8; each time a little turned, resized and moved
+    pictures:   (N, C, H, W) floats in [-1, 1] or uint8
     captions:   several lists of N captions, in other languages or wordings; each time one of a picture's is drawn. It
                 also fits the other pictures of the batch that have it among their own: "rocket" every rocket,
                 "openmoji rocket" one of them
     group_ids:  long (N,), the same number for pictures that show the same thing. A batch then has two of each group, so
                 that what tells them apart has to be learnt: the style
     other_fits: see contrastive_loss
+    augmentation: how much each picture is turned, resized and moved each time, see moved; 0 is not at all. With more,
+                learning takes longer, and less is learnt by heart
     """
     guards.instance("state", state, TrainingState, "TrainingState(model)")
     guards.instance("state.model", state.model, CLIP)
@@ -182,13 +216,15 @@ def train_clip(
     guards.captions_of_pictures(captions, group_ids, len(pictures))
     guards.whole_number("batch_size", batch_size, least=2, why=", as the others of a batch are what is wrong")
     guards.one_of("other_fits", other_fits, ("share", "ignore"))
+    guards.number("augmentation", augmentation, least=0)
     tokens = torch.stack([state.model.tokenizer(some) for some in captions], dim=1)  # (N, wordings, L)
+    guards.have_words(captions, padding_mask(tokens[:, :, 1:]).all(dim=2))  # all begin with the start token
 
     def batch_loss(batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         x, batch_tokens, fits = batch
         return contrastive_loss(*state.model(x, batch_tokens), state.model.temperature, fits, other_fits)
 
-    batches = pair_batches(pictures, tokens, group_ids, batch_size, state.generator)
+    batches = pair_batches(pictures, tokens, group_ids, batch_size, state.generator, augmentation)
     with explain_out_of_memory(batch_size):
         yield from fit(
             state, batch_loss, batches, num_iterations, learning_rate, warmup_iterations, max_grad_norm, ema_decay
@@ -196,7 +232,12 @@ def train_clip(
 
 
 def pair_batches(
-    pictures: Tensor, tokens: Tensor, group_ids: Tensor | None, batch_size: int, generator: torch.Generator
+    pictures: Tensor,
+    tokens: Tensor,
+    group_ids: Tensor | None,
+    batch_size: int,
+    generator: torch.Generator,
+    augmentation: float = 1.0,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Endless batches as train_clip wants them: pictures (B, C, H, W), tokens (B, L), fits (B, B).
 
@@ -219,17 +260,20 @@ def pair_batches(
         some = tokens[rows, wordings]
         fits = (tokens[rows][:, wordings] == some).all(dim=2)  # is caption j also picture i's, in the same wording?
         x = pictures[rows]
-        yield moved(from_bytes(x) if x.dtype == torch.uint8 else x, generator), some, fits
+        yield moved(from_bytes(x) if x.dtype == torch.uint8 else x.float(), generator, augmentation), some, fits
 
 
-def moved(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Each picture a little turned, resized, squashed and moved at random; its edge fills what comes in."""
+def moved(pictures: Tensor, generator: torch.Generator, augmentation: float = 1.0) -> Tensor:
+    """Each picture a little turned, resized, squashed and moved at random; its edge fills what comes in.
+
+    At an augmentation of 1 by up to 17 degrees, a factor of 1.3, one of 1.16 for the width alone, and 6 % of the side.
+    """
 
     def amount(limit: float) -> Tensor:
-        return limit * (2 * torch.rand(len(pictures), generator=generator, device=pictures.device) - 1)
+        return augmentation * limit * (2 * torch.rand(len(pictures), generator=generator, device=pictures.device) - 1)
 
-    turn, width, height = amount(MOST_TURN), amount(MOST_SQUASH).exp(), amount(MOST_RESIZE).exp()
-    width = width * height
+    turn, squash, height = amount(MOST_TURN), amount(MOST_SQUASH).exp(), amount(MOST_RESIZE).exp()
+    width = squash * height
     first = torch.stack([width * turn.cos(), -height * turn.sin(), amount(MOST_SHIFT)], dim=1)
     second = torch.stack([width * turn.sin(), height * turn.cos(), amount(MOST_SHIFT)], dim=1)
     grid = F.affine_grid(torch.stack([first, second], dim=1), list(pictures.shape), align_corners=False)

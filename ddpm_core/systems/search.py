@@ -17,12 +17,10 @@ import torch
 from torch import Tensor
 
 from ddpm_core.support import guards
-from ddpm_core.support.memory import in_parts
 from ddpm_core.support.notices import PromptWarning, what_is_unknown
-from ddpm_core.support.pixels import from_bytes
 from ddpm_core.support.registry import description
 from ddpm_core.support.tensor_file import CheckpointError, checksum, read_tensors, write_tensors
-from ddpm_core.systems.clip import CLIP
+from ddpm_core.systems.clip import CLIP, encode_in_batches
 from ddpm_core.text import split_words
 
 FORMAT = "ddpm_core-index 1"
@@ -57,7 +55,8 @@ class PictureIndex:
     def __post_init__(self) -> None:
         guards.instance("clip", self.clip, CLIP)
         guards.unit_vectors("vectors", self.vectors)
-        guards.labels(self.labels, len(self.vectors))
+        guards.finite("vectors", self.vectors)  # NaN would be found first, whatever is looked for
+        guards.one_each("labels", self.labels, len(self.vectors), "vectors")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -74,10 +73,10 @@ class PictureIndex:
         return self.nearest(query_vector(self.clip, query), k)
 
     def nearest(self, vector: Tensor, k: int = 10) -> Hits:
-        """The k pictures whose vectors have the largest cosine with one of length 1, (dim,)."""
+        """The k pictures whose vectors have the largest cosine with one of length 1, (dim,), of any type and device."""
         self._check(k)
-        guards.shape("vector", vector, self.vectors.shape[1:], "the vectors'")
-        scores, rows = (self.vectors @ vector).topk(k)
+        guards.unit_vector("vector", vector, self.vectors.shape[1:], "the vectors'")
+        scores, rows = (self.vectors @ vector.to(self.vectors)).topk(k)
         return Hits(rows, scores)
 
     def save(self, path: Path | str) -> None:
@@ -105,8 +104,8 @@ class PictureIndex:
     def to_faiss(self) -> object:
         """The same vectors as an index of FAISS that compares with all of them, IndexFlatIP; its answers are the same.
 
-        FAISS has others that compare with a part of them, for when there are billions (Johnson et al. 2017). Raises
-        ImportError without the faiss library.
+        FAISS has others that compare with a part of them, for when there are billions (Johnson et al. 2017). Its wheels
+        for macOS bring a second OpenMP, which can end the process beside torch's. Raises ImportError without faiss.
         """
         flat = _faiss().IndexFlatIP(self.vectors.shape[1])
         flat.add(self.vectors.contiguous().numpy())
@@ -114,7 +113,7 @@ class PictureIndex:
 
     def _check(self, k: object) -> None:
         N = len(self)
-        guards.whole_number("k", k, most=N, why=f", as there are {N} pictures")
+        guards.whole_number("k", k, most=N, why=f", as there {'are' if N > 1 else 'is'} {N} picture{'s' * (N > 1)}")
 
 
 def index_pictures(clip: CLIP, pictures: Tensor, labels: Sequence[str], progress: bool = True) -> PictureIndex:
@@ -122,36 +121,19 @@ def index_pictures(clip: CLIP, pictures: Tensor, labels: Sequence[str], progress
 
     progress: show a bar. Raises ValueError where pictures and labels do not fit together.
     """
-    guards.instance("clip", clip, CLIP)
     guards.pictures(pictures, bytes_too=True)
-    guards.labels(labels, len(pictures))
-    return PictureIndex(clip, picture_vectors(clip, pictures, progress), list(labels))
+    guards.one_each("labels", labels, len(pictures))  # before the work
+    return PictureIndex(clip, encode_in_batches(clip, pictures, progress), list(labels))
 
 
-@torch.no_grad()
-def picture_vectors(clip: CLIP, pictures: Tensor, progress: bool = False) -> Tensor:
-    """The vectors of pictures (N, C, H, W), floats or uint8, encoded a part at a time: (N, dim) on the CPU."""
-    from tqdm import tqdm
-
-    device, vectors = clip.log_temperature.device, []
-    with tqdm(total=len(pictures), unit="picture", ncols=90, disable=not progress) as bar:
-        for part in in_parts(len(pictures), pictures.shape[1:]):
-            some = pictures[part.start : part.stop].to(device)
-            some = from_bytes(some) if some.dtype == torch.uint8 else some
-            vectors.append(clip.encode_pictures(some).cpu())
-            bar.update(len(part))
-    return torch.cat(vectors)
-
-
-@torch.no_grad()
 def query_vector(clip: CLIP, query: str | Tensor) -> Tensor:
     """The vector of a query, (dim,) on the CPU; warns, at the place two calls up, and raises as PictureIndex.search."""
     guards.query(query)
     if isinstance(query, Tensor):
-        return picture_vectors(clip, query[None])[0]
+        return encode_in_batches(clip, query[None])[0]
     if notice := query_notice(clip, query):
-        warnings.warn(notice, PromptWarning, stacklevel=4)  # torch.no_grad is a call, too
-    return clip.encode_captions([query])[0].cpu()
+        warnings.warn(notice, PromptWarning, stacklevel=3)
+    return encode_in_batches(clip, [query])[0]
 
 
 def query_notice(clip: CLIP, query: str) -> str | None:

@@ -2,7 +2,7 @@
 
 import importlib.util
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import nbformat
@@ -93,13 +93,28 @@ def notebook(request, browser, lab) -> Iterator[NotebookPage]:
     """The notebook in JupyterLab, with all cells run."""
     # The first notebook's times are those of a learner who has just typed `make lab`.
     began = None if SECONDS else lab.started
-    page = NotebookPage(
-        browser.new_page(viewport={"width": 1300, "height": 900}), lab.address_of(request.param.name), began
-    )
+    page = new_page(browser, lab, request.param.name, began)
     SECONDS[request.param.stem] = page.seconds
+    yield from run(page, request.param.stem)
+
+
+def run_cells(browser, lab: LabServer, name: str, cells: Sequence[str]) -> Iterator[NotebookPage]:
+    """For a fixture: a notebook of these cells in JupyterLab, with all of them run."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3 (ipykernel)"}
+    nbformat.write(notebook, lab.notebooks / f"{name}.ipynb")
+    yield from run(new_page(browser, lab, f"{name}.ipynb"), name)
+
+
+def new_page(browser, lab: LabServer, file: str, began: float | None = None) -> NotebookPage:
+    return NotebookPage(browser.new_page(viewport={"width": 1300, "height": 900}), lab.address_of(file), began)
+
+
+def run(page: NotebookPage, name: str) -> Iterator[NotebookPage]:
+    """The page with all cells run, and in the end its picture."""
     try:
         page.run()
         yield page
     finally:
-        page.take_picture(BUILD / f"{request.param.stem}.png")
+        page.take_picture(BUILD / f"{name}.png")
         page.close()

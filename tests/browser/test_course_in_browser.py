@@ -162,6 +162,19 @@ def test_a_click_marks_a_square_of_the_picture_and_another_one_clears_it(noteboo
         assert notebook.look_when_changed(box, after) == before
 
 
+@pytest.mark.notebooks_with("search_box(")
+def test_a_search_in_chinese_finds_what_has_an_english_label(notebook):
+    [box] = notebook.boxes_with(".search-page")
+
+    def labels() -> list[str]:
+        return box.locator("figcaption").all_inner_texts()
+
+    before = labels()
+    ask_for("章鱼", box)
+    notebook.wait_for("other pictures in the search box", lambda: before != labels())
+    assert any("octopus" in label for label in labels())
+
+
 # The last ones, as they also judge what the tests above did to the widgets.
 
 

@@ -2,10 +2,8 @@
 
 import json
 
-import nbformat
 import pytest
-from conftest import BUILD
-from notebook_page import NotebookPage
+from conftest import run_cells
 
 CELLS = [
     """from ddpm_core import load_mnist
@@ -23,16 +21,7 @@ EMPTY = [0] * 28  # pixels to be redrawn, row by row
 
 @pytest.fixture(scope="module")
 def page(browser, lab):
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3 (ipykernel)"}
-    nbformat.write(notebook, lab.notebooks / "mask.ipynb")
-    page = NotebookPage(browser.new_page(viewport={"width": 1300, "height": 900}), lab.address_of("mask.ipynb"))
-    try:
-        page.run()
-        yield page
-    finally:
-        page.take_picture(BUILD / "mask.png")
-        page.close()
+    yield from run_cells(browser, lab, "mask", CELLS)
 
 
 def drawn(page) -> dict:

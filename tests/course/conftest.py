@@ -2,6 +2,7 @@ import matplotlib
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.pylabtools import select_figure_formats
+from matplotlib import pyplot as plt
 from traitlets.config import Config
 
 from ddpm_core.course import progress
@@ -20,6 +21,12 @@ def shell(tmp_path_factory):
     shell.restore_sys_module_state()
     InteractiveShell.clear_instance()
     matplotlib.use(before)
+
+
+@pytest.fixture
+def no_figure_stays_open():
+    yield
+    assert plt.get_fignums() == []
 
 
 @pytest.fixture

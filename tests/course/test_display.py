@@ -1,15 +1,13 @@
-import base64
 import importlib.util
-import io
 import json
 import warnings
 from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
-import PIL.Image
 import pytest
 import torch
+from displayed import WIDGET, alts, figures, opened, shown, way_back
 from fontTools.ttLib import TTFont
 from IPython.utils.capture import capture_output
 from matplotlib import pyplot as plt
@@ -22,47 +20,11 @@ from ddpm_core.course.display.style import CHINESE_FONT
 from ddpm_core.data import EmojiDataset, all_scenes, caption_of
 from ddpm_core.support.files import data_folder, shipped_file
 
-WIDGET = "application/vnd.jupyter.widget-view+json"
-
-
-pytestmark = pytest.mark.usefixtures("shell")
-
-
-@pytest.fixture(autouse=True)
-def no_figure_stays_open():
-    yield
-    assert plt.get_fignums() == []
-
-
-def shown(function, *arguments, **options):
-    """What function displays: a list of rich outputs, each with data, metadata and update. And what it returns."""
-    with capture_output() as captured:
-        result = function(*arguments, **options)
-    assert captured.stderr == ""
-    return captured.outputs, result
-
-
-def figures(outputs) -> list:
-    return [output for output in outputs if "image/png" in output.data]
-
-
-def alts(outputs) -> list[str]:
-    return [output.metadata.get("image/png", {}).get("alt") for output in figures(outputs)]
-
-
-def way_back(outputs) -> str:
-    """What stands right above the widget, for whoever opens a saved notebook and sees none."""
-    text = outputs[-2].data["text/html"]
-    assert WIDGET in outputs[-1].data and "Run this cell" in text
-    return text
+pytestmark = pytest.mark.usefixtures("shell", "no_figure_stays_open")
 
 
 def grey_frames(count: int, height: int = 4, width: int = 6) -> list[np.ndarray]:
     return [np.full((height, width, 3), 20 * i, dtype=np.uint8) for i in range(count)]
-
-
-def opened(png: bytes | str) -> PIL.Image.Image:
-    return PIL.Image.open(io.BytesIO(base64.b64decode(png) if isinstance(png, str) else png))
 
 
 # Pictures and frames
@@ -95,6 +57,19 @@ def test_lines_of_a_picture_larger_than_its_place_are_mixed_and_not_left_out(mon
     pixels = display.figure_to_pixels(drawn[0])
     row, column = len(pixels) // 2, int(place.x0 + place.width / 2)
     assert place.width < 150 and (abs(pixels[row, column - 20 : column + 20] - 127.5) < 60).all()
+
+
+def test_titles_of_several_lines_leave_the_pictures_their_size(monkeypatch):
+    drawn, sides = [], []
+    monkeypatch.setattr("ddpm_core.course.display.pictures.show_figure", lambda figure, alt: drawn.append(figure))
+    with plt.rc_context():
+        display.use_course_style()
+        for title in ("one line", "one\nand\ntwo\nmore"):
+            display.show_pictures(torch.zeros(4, 1, 8, 8), titles=[title] * 4, columns=2, title="Digits")
+            places = [axis.get_window_extent for axis in drawn[-1].axes]
+            display.figure_to_pixels(drawn[-1])
+            sides.append(min(place().width for place in places))
+    assert sides[1] > 0.95 * sides[0]
 
 
 def test_a_figure_becomes_its_pixels():

@@ -71,6 +71,12 @@ class Uncallable:
         ("return [x_0]", "a tensor of shape (4, 1, 4, 4), but returns ["),
         ("return x_0.tolist()", "but returns [[[["),
         ("return x_0 + t[:3].float()", "two shapes do not fit together (The size of tensor a (4)"),
+        ("return x_0 @ x_0[:, :, :3]", "two shapes do not fit together (Expected size for first two dimensions"),
+        ("return x_0[0, 0] @ x_0[0, 0, :3]", "two shapes do not fit together (mat1 and mat2 shapes"),
+        ("return (x_0 > 0).mean()", "True and False become 1 and 0 with .float()"),
+        ("return (x_0 > 0).softmax(dim=3)", "True and False become 1 and 0 with .float()"),
+        ("return (x_0 > 0) @ x_0", "True and False become 1 and 0 with .float()"),
+        ("return torch.nn.functional.binary_cross_entropy(x_0, x_0 > 0)", "True and False become 1 and 0"),
         ("return x_0 if t > 5 else eps", "an if or a while asks for one True or False, but here it gets a tensor"),
         ("return schedule.alpha_bars[t + 1]", "its 20 steps are counted from 0 to 19"),
         (

@@ -40,7 +40,7 @@ def models(data) -> dict[str, TextToImage]:
 
 @pytest.mark.parametrize("name", ["digits", "", "Emoji", "emoji.safetensors", None])
 def test_a_checkpoint_that_does_not_come_with_the_course_is_refused(name):
-    with pytest.raises(ValueError, match=f'name must be "digit-scenes" or "emoji"; got {name!r}'):
+    with pytest.raises(ValueError, match=f'name must be "digit-scenes", "emoji" or "clip"; got {name!r}'):
         shipped_checkpoint(name)
 
 

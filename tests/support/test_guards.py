@@ -58,6 +58,29 @@ def test_a_number_keeps_within_its_limits(value, limits, words):
     guards.number("rate", np.float32(0.5), **limits)
 
 
+@pytest.mark.parametrize(
+    "values, words",
+    [(["a"], "got 1: ['a']"), (["a", 7], "got 2: ['a', 7]"), (torch.zeros(2), "tensor"), (None, "None")],
+)
+def test_a_list_has_a_string_for_each(values, words):
+    with refused(ValueError, "labels must be a list of strings, one for each of the 2 pictures", words):
+        guards.one_each("labels", values, 2)
+    guards.one_each("labels", ("a", "b"), 2)
+
+
+def test_groups_are_a_name_for_each_or_several_such_lists_with_few_names():
+    for words, groups in {
+        "groups must have at least one list": {},
+        "groups['kind'] must be a list of strings": {"style": ["a", "b"], "kind": ["a"]},
+        "groups must be a list of strings": ["a"],
+    }.items():
+        with refused(ValueError, words):
+            guards.groups(groups, 2, most=2)
+    with refused(ValueError, "groups must have at most 2 different names", "got 3"):
+        guards.groups(["a", "b", "c"], 3, most=2)
+    guards.groups({"style": ["a", "b"], "kind": ["c", "c"]}, 2, most=2)
+
+
 def test_an_instance_a_function_a_list_and_a_string_are_asked_for_by_name():
     with refused(TypeError, "schedule must be a Generator, such as torch.Generator(); got 3 (int)"):
         guards.instance("schedule", 3, torch.Generator, "torch.Generator()")
@@ -151,6 +174,33 @@ def test_a_mask_is_bool_and_as_large_as_the_picture(mask):
     with refused(ValueError, "mask must be bool, (8, 6)", "got", guards.describe(mask)):
         guards.mask(mask, 8, 6)
     guards.mask(torch.ones(8, 6) > 0, 8, 6)
+
+
+@pytest.mark.parametrize("points", [torch.zeros(3, 2), torch.zeros(2), [[0, 0], [1, 1]], None], ids=str)
+def test_points_are_two_numbers_for_each_picture(points):
+    with refused(ValueError, "points must be (N, 2), a place for each of 2 pictures; got"):
+        guards.points(points, 2)
+    with refused(ValueError, "points must be finite"):
+        guards.points(np.array([[0, 1], [np.inf, 0]]), 2)
+    guards.points(np.zeros((2, 2)), 2)
+    guards.points(torch.zeros(2, 2, dtype=torch.long), 2)
+
+
+def test_a_vector_of_length_1_has_the_wanted_shape_and_that_length():
+    wanted = torch.Size([4])
+    with refused(ValueError, "vector must be a tensor of the vectors' shape (4,); got"):
+        guards.unit_vector("vector", torch.ones(1, 4), wanted, "the vectors'")
+    for wrong in (torch.ones(4), torch.full((4,), torch.nan)):
+        with refused(ValueError, "vector must have length 1"):
+            guards.unit_vector("vector", wrong, wanted, "the vectors'")
+    guards.unit_vector("vector", torch.full((4,), 0.5), wanted, "the vectors'")
+
+
+@pytest.mark.parametrize("number", [torch.nan, torch.inf, -torch.inf])
+def test_finite_numbers_are_neither_nan_nor_infinite(number):
+    with refused(ValueError, "values must be finite"):
+        guards.finite("values", torch.tensor([0, number]))
+    guards.finite("values", torch.zeros(2))
 
 
 def test_bytes_are_pictures_where_they_are_allowed():

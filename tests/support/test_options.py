@@ -1,7 +1,9 @@
+import shlex
+
 import click
 import pytest
 
-from ddpm_core.support.options import as_typed
+from ddpm_core.support.options import as_typed, pattern_in_quotes
 
 OPTIONS = [click.Option(["--num-steps"], type=int), click.Option(["--seed"], type=int), click.Argument(["out"])]
 
@@ -19,3 +21,9 @@ OPTIONS = [click.Option(["--num-steps"], type=int), click.Option(["--seed"], typ
 )
 def test_arguments_are_named_as_they_are_typed(sentence, typed):
     assert as_typed(sentence, click.Command("sample", params=OPTIONS)) == typed
+
+
+@pytest.mark.parametrize("folder", ["shards", "my shards"])
+def test_a_pattern_in_quotes_is_one_word_of_a_shell(folder):
+    typed = pattern_in_quotes("--data", f"{folder}/00001.tar").partition(": ")[2]
+    assert shlex.split(typed) == ["--data", f"{folder}/*.tar"] and "'" in typed

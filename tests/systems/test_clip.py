@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ddpm_core import (
     CLIP,
+    EmojiDataset,
     ImageEncoder,
     TextEncoder,
     Tokenizer,
@@ -15,9 +16,11 @@ from ddpm_core import (
     TrainingState,
     UNet,
     contrastive_loss,
+    encode_in_batches,
     load_checkpoint,
     resume_training,
     save_checkpoint,
+    shipped_checkpoint,
     train_clip,
 )
 from ddpm_core.systems.clip import moved, pair_batches
@@ -154,6 +157,9 @@ ONES = torch.eye(3)
         ((ONES[0], ONES, 0.1), ValueError, r"image_vectors must be a tensor of floats \(B, dim\)"),
         ((ONES, ONES.long(), 0.1), ValueError, "text_vectors must be a tensor of floats .*int64"),
         ((ONES, ONES, 0), ValueError, "temperature must be a number above 0; got 0"),
+        ((ONES, ONES, torch.tensor(-0.5)), ValueError, "temperature must be a number above 0; got -0.5"),
+        ((ONES, ONES, torch.ones(3)), ValueError, r"temperature must be one number; got .*\(3,\)"),
+        ((ONES, ONES.double(), 0.1), ValueError, "must be of one kind; got float32 and float64"),
         ((ONES, ONES, 0.1, ONES), ValueError, r"fits must be bool, \(3, 3\), .*float32"),
         ((ONES, ONES, 0.1, torch.ones(2, 2).bool()), ValueError, r"fits must be bool, \(3, 3\), .*\(2, 2\)"),
         ((ONES, ONES, 0.1, torch.tensor([1, 0, 1]).diag().bool()), ValueError, "fits .* diagonal.* row 1 is not"),
@@ -217,6 +223,46 @@ def test_a_vector_does_not_depend_on_the_rest_of_the_batch_or_on_padding(clip):
     torch.testing.assert_close(clip.encode_tokens(short), clip.encode_tokens(tokens[:1]), rtol=0, atol=1e-6)
     one_by_one = torch.cat([clip.encode_pictures(picture[None]) for picture in pictures(3)])
     torch.testing.assert_close(clip.encode_pictures(pictures(3)), one_by_one, rtol=0, atol=1e-5)
+
+
+def test_more_pictures_and_captions_than_are_encoded_at_once_get_the_same_vectors(clip, monkeypatch):
+    monkeypatch.setattr("ddpm_core.support.memory.PIXELS_AT_ONCE", 3 * 8 * 8)
+    bytes_ = (torch.arange(10 * 3 * 64) * 37 % 256).to(torch.uint8).view(10, 3, 8, 8)
+    floats = bytes_ / 127.5 - 1
+    sizes = []
+    clip.image_encoder.register_forward_pre_hook(lambda _, arguments: sizes.append(len(arguments[0])))
+    vectors_ = encode_in_batches(clip, floats)
+    assert sizes == [3, 3, 3, 1] and not vectors_.requires_grad
+    torch.testing.assert_close(vectors_, clip.encode_pictures(floats).detach())
+    torch.testing.assert_close(encode_in_batches(clip, bytes_), vectors_)
+    many = CAPTIONS * 200
+    of_captions = encode_in_batches(clip, many)
+    torch.testing.assert_close(of_captions, clip.encode_captions(CAPTIONS).detach().repeat(200, 1))
+    torch.testing.assert_close(encode_in_batches(clip, tuple(CAPTIONS)), of_captions[:4])
+
+
+def test_a_bar_counts_pictures_and_captions_where_it_is_wanted(clip, capsys):
+    for given, words in ((pictures(4), "4/4 ["), (CAPTIONS[:3], "3/3 [")):
+        encode_in_batches(clip, given)
+        assert capsys.readouterr().err == ""
+        encode_in_batches(clip, given, progress=True)
+        assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "given, error, words",
+    [
+        ([], ValueError, r"captions.*at least one"),
+        ("a red seven", TypeError, r"captions.*\['a red seven'\]"),
+        (["a red seven", 7], TypeError, "caption.*7"),
+        (torch.zeros(0, 3, 8, 8), ValueError, "pictures"),
+        (torch.full((1, 3, 8, 8), 200.0), ValueError, r"\[-1, 1\]"),
+        (None, ValueError, "captions.*None"),
+    ],
+)
+def test_what_cannot_be_encoded_is_named(clip, given, error, words):
+    with pytest.raises(error, match=words):
+        encode_in_batches(clip, given)
 
 
 @pytest.mark.parametrize("H, W", [(16, 16), (32, 8), (8, 4), (4, 4)])
@@ -287,6 +333,15 @@ def test_the_loss_of_a_run_is_that_of_its_batches(clip, other_fits):
     assert contrastive_loss(*twin(x, some), twin.temperature).item() != pytest.approx(expected)
 
 
+def test_pictures_in_double_precision_are_taken_as_they_are(clip):
+    losses = []
+    for some in (pictures(4), pictures(4).double()):
+        state = TrainingState(new_clip())
+        next(train_clip(state, some, [CAPTIONS], 1))
+        losses += state.losses
+    assert losses[0] == pytest.approx(losses[1])
+
+
 def test_a_batch_is_of_pictures_with_their_own_captions_in_every_wording():
     numbers = torch.arange(5, dtype=torch.uint8)
     tokens = torch.tensor([[[1, 10 + i], [1, 20 + i]] for i in range(5)])
@@ -339,6 +394,14 @@ def test_a_picture_is_turned_resized_and_moved_a_little():
     assert 0.6 < length.min() < 0.8 and 1.2 < length.max() < 1.6
 
 
+def test_without_augmentation_a_picture_stays_as_it_is_and_with_half_of_it_moves_half_as_far():
+    some = pictures(300)
+    torch.testing.assert_close(moved(some, torch.Generator(), 0.0), some, rtol=0, atol=1e-6)
+    x = torch.linspace(-1, 1, 33).expand(300, 1, 33, 33)  # each pixel says where it was
+    middle = [moved(x, torch.Generator().manual_seed(0), how)[:, 0, 16, 16].abs().max().item() for how in (0.5, 1.0)]
+    assert middle[0] == pytest.approx(middle[1] / 2, rel=0.05)
+
+
 def test_every_channel_is_moved_alike():
     colours = torch.rand(8, 3, 4, 4)
     grey = colours[:, :1].repeat(1, 3, 1, 1)
@@ -365,10 +428,16 @@ def test_a_loss_that_is_no_number_is_reported_by_fit(clip, weight):
         (dict(captions=CAPTIONS), ValueError, r"captions must be a list of lists, such as \[english, chinese\]"),
         (dict(captions=[]), ValueError, "captions must be a list of lists"),
         (dict(captions=[CAPTIONS, CAPTIONS[:3]]), ValueError, r"captions\[1\] must .* 4 pictures; it has 3"),
+        (
+            dict(captions=[CAPTIONS, [*CAPTIONS[:2], "zebra", "red"]]),
+            ValueError,
+            r"captions\[1\]\[2\] has no .*'zebra'",
+        ),
         (dict(batch_size=1), ValueError, "batch_size must be a whole number, 2 or more"),
         (dict(group_ids=torch.zeros(3).long()), ValueError, r"group_ids must be long, \(4,\), .*\(3,\)"),
         (dict(group_ids=torch.tensor([0, 1, -1, 2])), ValueError, "group_ids must be .* from 0 up"),
         (dict(other_fits="mask"), ValueError, 'other_fits must be "share" or "ignore"'),
+        (dict(augmentation=-1), ValueError, "augmentation must be 0 or more"),
         (dict(learning_rate=-1), ValueError, "learning_rate must be a number above 0"),
     ],
 )
@@ -408,3 +477,23 @@ def test_a_model_that_removes_noise_is_not_saved_without_its_schedule(tmp_path):
     with pytest.raises(TypeError, match="schedule must be a NoiseSchedule"):
         save_checkpoint(tmp_path / "unet.safetensors", TrainingState(UNet(1, (8,))), None)
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- the one that comes along ----------------------------------------------------------------------------------------
+
+
+def test_the_shipped_one_names_what_it_never_saw_and_says_how_it_was_made():
+    """Right names of withheld pictures, first and among ten of 1,377, against the scores in its notes."""
+    path = shipped_checkpoint("clip")
+    checkpoint, withheld = load_checkpoint(path), EmojiDataset(split="withheld")
+    assert path.stat().st_size < 6e6
+    assert {"command", "iterations", "seconds", "machine", "scores"} <= set(checkpoint.notes)
+    pictures = encode_in_batches(checkpoint.model, withheld.pictures)
+    for language, names in withheld.names.items():
+        cosines = pictures @ encode_in_batches(checkpoint.model, names).T
+        best = cosines.topk(10).indices == withheld.name_ids[:, None]
+        found = best[:, 0].float().mean().item(), best.any(dim=1).float().mean().item()
+        assert found[0] > 0.55 and found[1] > 0.83
+        scores = checkpoint.notes["scores"]
+        said = [scores[f"name among the first {k}, {language}"] for k in (1, 10)]
+        assert found == pytest.approx(said, abs=0.01)

@@ -21,6 +21,9 @@ USED_EARLIER = {
     ("label", "02"): "as a verb: nobody has to label anything",
     ("Transformer", "03"): "only as the source of the sinusoids",
     ("condition", "03"): "in its everyday sense: on one condition",
+    ("temperature", "04"): "in its everyday sense: that of a patient",
+    ("precision", "02"): "of a Gaussian, one divided by its variance, and explained there",
+    ("recall", "04"): "as a verb",
 }
 
 

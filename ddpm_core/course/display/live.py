@@ -65,6 +65,7 @@ def watch(
     num_iterations: int,
     preview: Callable[[TrainingState], Tensor] | None = None,
     keep: Path | str | None = None,
+    title: str = "Samples on the way",
 ) -> None:
     """Iterates a training run to its end with a progress bar, a live loss curve and samples on the way.
 
@@ -73,6 +74,7 @@ def watch(
              and so on, as most is learnt early
     keep:    a file, such as "../build/my-run.safetensors". Now and then the run is saved there. If the kernel ends
              before the run does, the next watch of the same run goes on from it, and says so
+    title:   of the previews
 
     The bar moves twice a second; the curve, which takes longer to draw, with each preview, and else every ten seconds.
     The stop button (or Ctrl-C) ends the cell in peace: the state keeps all that was learnt, and the same cell goes on.
@@ -87,8 +89,8 @@ def watch(
 
     def draw_figure() -> None:
         nonlocal figure_drawn, drawn_iteration
-        figure = _training_figure(state.losses, num_iterations, sorted(rows.items()))
-        figure_handle.update(figure, metadata={"image/png": {"alt": "The loss, and samples on the way"}})
+        figure = _training_figure(state.losses, num_iterations, sorted(rows.items()), title)
+        figure_handle.update(figure, metadata={"image/png": {"alt": f"The loss, and {title[0].lower()}{title[1:]}"}})
         figure_drawn, drawn_iteration = time.perf_counter(), state.iteration
 
     try:
@@ -124,7 +126,9 @@ def _bar(state: TrainingState, num_iterations: int, seconds: float, done: int) -
     )
 
 
-def _training_figure(losses: Sequence[float], num_iterations: int, rows: Sequence[tuple[int, Tensor]]) -> Figure:
+def _training_figure(
+    losses: Sequence[float], num_iterations: int, rows: Sequence[tuple[int, Tensor]], title: str
+) -> Figure:
     # The samples are what one waits for: they are large, and the curve is small.
     widths = dict(figsize=(9.2, 4.4), width_ratios=(1, 2)) if rows else dict(figsize=(4.6, 3.0))
     figure, axes = plt.subplots(1, 2 if rows else 1, squeeze=False, **widths)
@@ -141,7 +145,7 @@ def _training_figure(losses: Sequence[float], num_iterations: int, rows: Sequenc
         axis.imshow(sheet, interpolation="nearest", aspect="equal")
         height = sheet.shape[0] / len(rows)
         axis.set_yticks([height * (i + 0.5) for i in range(len(rows))], [f"{iteration:,}" for iteration, _ in rows])
-        axis.set(xticks=[], title="Samples on the way", ylabel="iteration")
+        axis.set(xticks=[], title=title, ylabel="iteration")
         axis.grid(False)
         axis.spines[:].set_visible(False)
     plt.close(figure)

@@ -10,14 +10,13 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d, pad
 
 from ddpm_core.course.display.pictures import show_pictures
-from ddpm_core.course.display.style import BLUE, GREY, ORANGE, show_widget
+from ddpm_core.course.display.style import BLUE, GREY, LAYER, ONE_CELL, ORANGE, show_widget
 from ddpm_core.support import guards
 from ddpm_core.support.pixels import encode, to_pixels
 
 SQUARES = 8  # along the shorter side of the picture
 MOST_SQUARES = 16  # along the longer one; each square is a button
 LONGER_SIDE, SHORTER_SIDE = 480, 320  # pixels on the screen, at most
-LAYER = dict(grid_area="1 / 1 / 2 / 2", width="100%", height="100%", margin="0")  # all layers lie in one cell of a grid
 BRUSHES = {
     "square": "Click a square of the picture to mark or clear it.",
     "rectangle": "Click two opposite corners of a rectangle.",
@@ -92,8 +91,7 @@ class MaskBox(ipywidgets.VBox):
         squares = ipywidgets.GridBox(buttons, layout=LAYER | tracks)
         height, width = (f"{side * self._scale:.0f}px" for side in self._mask.shape)
         size = dict(width=width, height=height, margin="2px 1em 2px 2px")
-        one_cell = dict(grid_template_rows="100%", grid_template_columns="100%")
-        return ipywidgets.GridBox([self._image, squares], layout=size | one_cell)
+        return ipywidgets.GridBox([self._image, squares], layout=size | ONE_CELL)
 
     def _take_brush(self, _: dict) -> None:
         self._corner = None

@@ -28,9 +28,11 @@ def show_pictures(
     columns = min(columns, len(pixels))
     rows = math.ceil(len(pixels) / columns)
     has_line = len(titles) > columns or (titles and rows == 1)  # a title over each picture needs room
+    more_lines = max((text.count("\n") for text in titles), default=0)
     aspect = pixels.shape[1] / pixels.shape[2]
     height = size * rows * (aspect + (0.3 if has_line else 0))
     height += (0.35 if titles and not has_line else 0) + (0.4 if title else 0)
+    height += 0.15 * more_lines * (rows if has_line else 1)
     label_width = 0.09 * max((len(text) for text in row_titles), default=0)
     figure, axes = plt.subplots(
         rows, columns, figsize=(size * columns + label_width, height), squeeze=False, gridspec_kw={"wspace": 0.06}

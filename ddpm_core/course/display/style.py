@@ -17,6 +17,10 @@ from ddpm_core.support.files import shipped_file
 
 # Colours that colour-blind readers can tell apart (Okabe & Ito 2008), in the order the figures use them.
 BLUE, ORANGE, GREEN, PURPLE, SKY, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#767676"
+VERMILION, BLACK = "#D55E00", "#000000"  # two more of theirs, where six are not enough
+# How widgets lie on each other, such as buttons on a picture: all in the one cell of a GridBox.
+ONE_CELL = dict(grid_template_rows="100%", grid_template_columns="100%")
+LAYER = dict(grid_area="1 / 1 / 2 / 2", width="100%", height="100%", margin="0")
 CHINESE_FONT = "Noto Sans SC Subset"  # what NotoSansSC-subset.otf calls itself; matplotlib's own has no Chinese
 
 

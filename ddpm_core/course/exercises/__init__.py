@@ -4,11 +4,17 @@ compare.py has the examiner that most of them share, draws.py and loops.py those
 leap.py the bugs that three of them share.
 """
 
-from ddpm_core.course.exercises import notebook_01, notebook_02, notebook_03, notebook_04, notebook_05, notebook_06
+from ddpm_core.course.exercises import (
+    notebook_01,
+    notebook_02,
+    notebook_03,
+    notebook_04,
+    notebook_05,
+    notebook_06,
+    notebook_07,
+)
 from ddpm_core.course.exercises.compare import Exercise
 
-EXERCISES: dict[str, Exercise] = {
-    exercise.name: exercise
-    for notebook in (notebook_01, notebook_02, notebook_03, notebook_04, notebook_05, notebook_06)
-    for exercise in notebook.EXERCISES
-}
+NOTEBOOKS = notebook_01, notebook_02, notebook_03, notebook_04, notebook_05, notebook_06, notebook_07
+
+EXERCISES: dict[str, Exercise] = {exercise.name: exercise for notebook in NOTEBOOKS for exercise in notebook.EXERCISES}

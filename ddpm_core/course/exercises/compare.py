@@ -196,8 +196,10 @@ def _another(argument: object) -> object:
     """An argument of the same kind with other values; itself, where that would change what the shapes should be."""
     if isinstance(argument, NoiseSchedule):
         return NoiseSchedule(0.5 * argument.betas)
-    if isinstance(argument, float) or (isinstance(argument, Tensor) and argument.is_floating_point()):
+    if isinstance(argument, float):
         return 0.5 * argument + 0.1
+    if isinstance(argument, Tensor) and argument.is_floating_point():
+        return 0.5 * argument.flip(tuple(range(argument.ndim))) + 0.1  # which is the largest changes, too
     if isinstance(argument, Tensor):
         return torch.zeros_like(argument) if argument.dtype == torch.bool else (argument + 1) % T
     return argument

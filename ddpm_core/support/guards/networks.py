@@ -158,8 +158,15 @@ def pairs(image_vectors: object, text_vectors: object, temperature: object, fits
     unit_vectors("image_vectors", image_vectors)
     unit_vectors("text_vectors", text_vectors)
     shape("text_vectors", text_vectors, image_vectors.shape, "image_vectors'")
-    if not isinstance(temperature, Tensor):  # a weight that is learnt may become NaN, which fit reports
+    if text_vectors.dtype != image_vectors.dtype:
+        kinds = [str(vectors.dtype).removeprefix("torch.") for vectors in (image_vectors, text_vectors)]
+        raise ValueError(f"image_vectors and text_vectors must be of one kind; got {kinds[0]} and {kinds[1]}")
+    if not isinstance(temperature, Tensor):
         number("temperature", temperature, above=0)
+    elif temperature.numel() != 1:
+        raise ValueError(f"temperature must be one number; got {describe(temperature)}")
+    elif temperature.device.type == "cpu" and temperature <= 0:  # NaN passes: where it is learnt, fit reports it
+        raise ValueError(f"temperature must be a number above 0; got {temperature.item():g}")
     if fits is not None:
         B = len(image_vectors)
         if not isinstance(fits, Tensor) or fits.dtype != torch.bool or fits.shape != (B, B):
@@ -189,6 +196,29 @@ def captions_of_pictures(captions: object, group_ids: object, num_pictures: int)
             )
 
 
+def some_captions(name: str, captions: object, num_pictures: int | None = None) -> None:
+    """A list of captions, not empty; num_pictures: one caption for each of so many pictures."""
+    several(name, captions, "captions")
+    if not isinstance(captions, Sequence) or not captions:
+        raise ValueError(f"{name} must be a list of captions, at least one; got {describe(captions)}")
+    if num_pictures is not None and len(captions) != num_pictures:
+        raise ValueError(f"{name} must hold one for each of {num_pictures} pictures; it has {len(captions)}")
+
+
+def among_captions(captions: Sequence[str], all_captions: Sequence[str]) -> None:
+    known = set(all_captions)
+    missing = next((caption for caption in captions if caption not in known), None)
+    if missing is not None:
+        raise ValueError(f"all_captions must hold each of captions; {missing!r} is not among them")
+
+
+def have_words(captions: Sequence[Sequence[str]], has_none: Tensor) -> None:
+    """has_none: bool (N, K), whether caption number i of list k has no word that the model knows."""
+    if has_none.any():
+        row, which = has_none.nonzero()[0].tolist()
+        raise ValueError(f"captions[{which}][{row}] has no word that the tokenizer knows: {captions[which][row]!r}")
+
+
 def unit_vectors(name: str, vectors: object) -> None:
     """Floats (B, dim), of length 1 each; NaN passes, because fit reports it."""
     if not isinstance(vectors, Tensor) or not vectors.is_floating_point() or vectors.ndim != 2 or not len(vectors):
@@ -201,16 +231,6 @@ def unit_vectors(name: str, vectors: object) -> None:
         )
 
 
-def labels(labels: object, num_pictures: int) -> None:
-    """One string for each picture."""
-    several("labels", labels, "labels")
-    if not isinstance(labels, Sequence) or len(labels) != num_pictures:
-        given = f"{len(labels)} labels" if isinstance(labels, Sequence) else describe(labels)
-        raise ValueError(f"labels must be a list with one for each of the {num_pictures} pictures; got {given}")
-    for i, label in enumerate(labels):
-        text(f"labels[{i}]", label)
-
-
 def query(query: object) -> None:
     """Words, or one picture."""
     if isinstance(query, str):
@@ -219,7 +239,8 @@ def query(query: object) -> None:
     elif isinstance(query, Tensor):
         one_picture(query, "query", bytes_too=True)
     else:
-        raise TypeError(f"query must be a string or a picture, a tensor (3, H, W); got {describe(query)}")
+        hint = "; read_square(path, 64) of ddpm_core.support.pixels reads a file"
+        raise TypeError(f"query must be a string or a picture, a tensor (3, H, W){hint}; got {describe(query)}")
 
 
 def prompts(prompts: object, shape: object, guidance_scale: object) -> None:

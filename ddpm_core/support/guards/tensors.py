@@ -12,6 +12,19 @@ def shape(name: str, value: object, wanted: Size, whose: str) -> None:
         raise ValueError(f"{name} must be a tensor of {whose} shape {tuple(wanted)}; got {describe(value)}")
 
 
+def unit_vector(name: str, vector: object, wanted: Size, whose: str) -> None:
+    """One vector of length 1. whose: what has the wanted shape."""
+    shape(name, vector, wanted, whose)
+    length = vector.float().norm().item()
+    if not abs(length - 1) <= 0.01:  # written so that NaN fails too
+        raise ValueError(f"{name} must have length 1, as after F.normalize({name}, dim=0); its length is {length:.4g}")
+
+
+def finite(name: str, values: Tensor) -> None:
+    if not values.isfinite().all():
+        raise ValueError(f"{name} must be finite; some of these numbers are NaN or infinite")
+
+
 def floats(**two: object) -> None:
     """Both tensors are floating point and of one shape; their keywords are their names in the message."""
     for name, value in two.items():
@@ -40,6 +53,24 @@ def pictures(pictures: object, name: str = "pictures", bytes_too: bool = False, 
         raise ValueError(f"{name} must lie in [-1, 1]; these go from {low:.4g} to {high:.4g}.{hint}")
 
 
+def two_samples(least: int, **two: object) -> None:
+    """Features of two sets of pictures, (N, D) and (M, D), N and M at least least; their keywords are their names."""
+    for name, features in two.items():
+        if not isinstance(features, Tensor) or not features.is_floating_point() or features.ndim != 2:
+            raise ValueError(f"{name} must be a tensor of floats (N, D), one row a picture; got {describe(features)}")
+        if len(features) < least:
+            raise ValueError(f"{name} must have {least} rows or more, to know their spread; got {len(features)}")
+        if not features.isfinite().all():
+            bad = int((~features.isfinite().all(dim=1)).sum())
+            raise ValueError(f"{name} must be finite; {bad} of its {len(features)} rows hold NaN or infinity")
+    (name_a, a), (name_b, b) = two.items()
+    if a.shape[1] != b.shape[1]:
+        raise ValueError(
+            f"{name_a} and {name_b} must come from one network, as many numbers in a row; got {a.shape[1]} and "
+            f"{b.shape[1]}"
+        )
+
+
 def one_picture(picture: object, name: str = "picture", bytes_too: bool = False) -> None:
     """A float tensor (C, H, W) with values in [-1, 1], C = 1 or 3, as a screen shows it; bytes_too allows uint8."""
     if not isinstance(picture, Tensor) or picture.ndim != 3 or len(picture) not in (1, 3) or picture.numel() == 0:
@@ -52,6 +83,15 @@ def one_picture(picture: object, name: str = "picture", bytes_too: bool = False)
 def mask(mask: object, height: int, width: int) -> None:
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != (height, width):
         raise ValueError(f"mask must be bool, ({height}, {width}), as the picture is; got {describe(mask)}")
+
+
+def points(points: object, num_pictures: int) -> None:
+    """Where each picture stands on a map: finite numbers (N, 2), a tensor or an array."""
+    is_table = getattr(points, "shape", ()) == (num_pictures, 2) and hasattr(points, "dtype")
+    if not is_table:
+        raise ValueError(f"points must be (N, 2), a place for each of {num_pictures} pictures; got {describe(points)}")
+    if not torch.as_tensor(points).isfinite().all():
+        raise ValueError("points must be finite; some of these are nan or infinite")
 
 
 def betas(betas: object) -> None:

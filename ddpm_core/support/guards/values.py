@@ -78,6 +78,28 @@ def several(name: str, values: object, what: str) -> None:
         raise TypeError(f"{name} must be a list of {what}, such as [{values!r}]; got a single string")
 
 
+def one_each(name: str, values: object, how_many: int, of: str = "pictures") -> None:
+    """A list with a string for each."""
+    several(name, values, "strings")
+    is_list = isinstance(values, Sequence)
+    if not is_list or len(values) != how_many or not all(isinstance(each, str) for each in values):
+        given = f"{len(values)}: {reprlib.repr(values)}" if is_list else describe(values)
+        raise ValueError(f"{name} must be a list of strings, one for each of the {how_many} {of}; got {given}")
+
+
+def groups(groups: object, how_many: int, most: int) -> None:
+    """The name of each picture's group, or a dict of such lists; in each at most as many names as there are colours."""
+    if isinstance(groups, dict) and not groups:
+        raise ValueError("groups must have at least one list of names; got {}")
+    lists = {f"groups[{name!r}]": each for name, each in groups.items()} if isinstance(groups, dict) else {}
+    for name, each in (lists or {"groups": groups}).items():
+        one_each(name, each, how_many)
+        different = list(dict.fromkeys(each))
+        if len(different) > most:
+            given = f"{len(different)}: {reprlib.repr(different)}"
+            raise ValueError(f"{name} must have at most {most} different names, one for each colour; got {given}")
+
+
 def one_of(name: str, value: object, choices: Iterable) -> None:
     """Strings or whole numbers; True is not 1."""
     if isinstance(value, bool) or value not in list(choices):

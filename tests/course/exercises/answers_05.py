@@ -83,7 +83,10 @@ PLANTED = {
             "return F.scaled_dot_product_attention(q, k, v, padding[:, None].float())",
         ],
         "whatever q and k and padding are": "return v[:, :1].expand_as(q)",
-        "padding (B, L) fits them as padding[:, None, :]": but(ATTENTION, "[:, None]", ""),
+        "padding (B, L) fits them as padding[:, None, :]": [
+            but(ATTENTION, "[:, None]", ""),
+            but(ATTENTION, "k.transpose(1, 2)", "k"),
+        ],
         "the shape is right, but not the numbers": but(ATTENTION, "q @ k", "-q @ k"),
         "not divided by sqrt(d)": but(ATTENTION, " / q.shape[-1] ** 0.5", ""),
         "the padding takes part": but(ATTENTION, ".masked_fill(padding[:, None], -math.inf)", ""),

@@ -10,6 +10,7 @@ import answers_03
 import answers_04
 import answers_05
 import answers_06
+import answers_07
 import nbformat
 import pytest
 import torch
@@ -46,7 +47,7 @@ def written(name: str, body: str):
     return namespace["answer"]
 
 
-TABLES = answers_01, answers_02, answers_03, answers_04, answers_05, answers_06
+TABLES = answers_01, answers_02, answers_03, answers_04, answers_05, answers_06, answers_07
 # Right answers, written in other ways than the package's: loops, einsum, float64, the paper's other forms.
 RIGHT = {name: bodies for table in TABLES for name, bodies in table.RIGHT.items()}
 # Each exercise's planted bugs: words of the hint that the learner must get, and the learner's code, or several of them.
@@ -122,7 +123,10 @@ def moved(argument: object, device: str) -> object:
 
 @pytest.mark.parametrize(
     "name",
-    ["add_noise", "posterior", "time_embedding", "ddpm_step", "ddim_step", "v_to_eps", "ddim_eta_step", "inpaint_step"],
+    [
+        *("add_noise", "posterior", "time_embedding", "ddpm_step", "ddim_step", "v_to_eps"),
+        *("ddim_eta_step", "inpaint_step", "contrastive_loss", "search", "zero_shot", "keep_pairs"),
+    ],
 )
 def test_what_is_revealed_makes_no_tensor_on_another_device_than_its_inputs(name):
     exercise = EXERCISES[name]

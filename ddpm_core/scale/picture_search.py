@@ -2,10 +2,11 @@
 
 import hashlib
 import io
+import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -14,29 +15,27 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ddpm_core.checkpoint import load_checkpoint
+from ddpm_core.checkpoint import load_checkpoint, shipped_checkpoint
 from ddpm_core.data import DataUnavailable, EmojiDataset
 from ddpm_core.data.captioned_folder import ENDINGS, files_in, no_pictures, pictures_among, why_not_read
 from ddpm_core.data.emoji import CHECKSUMS
 from ddpm_core.data.one_shard import Shard
-from ddpm_core.data.shard_files import are_shards, find_shards
+from ddpm_core.data.shard_files import TARS, are_shards, find_shards
 from ddpm_core.data.shards import decoded
+from ddpm_core.scale.recipes import PRESETS
 from ddpm_core.support.files import make_folder
 from ddpm_core.support.notices import collect_notices
+from ddpm_core.support.options import pattern_in_quotes
 from ddpm_core.support.pixels import read_square
-from ddpm_core.support.tensor_file import CheckpointError
-from ddpm_core.systems.clip import CLIP
-from ddpm_core.systems.search import IndexMismatch, PictureIndex, picture_vectors, query_vector
+from ddpm_core.support.sheet import write_sheet
+from ddpm_core.support.tensor_file import CheckpointError, read_tensors
+from ddpm_core.systems.clip import CLIP, encode_in_batches
+from ddpm_core.systems.search import FORMAT, IndexMismatch, PictureIndex, model_checksum, query_vector
+from ddpm_core.text import split_words
 
+SHOWN = 12  # pictures, where there are so many
 SIDE = 128  # pixels of a picture that is shown
 AT_ONCE = 256  # pictures that are encoded together
-Say = Callable[[str], None]
-
-
-class Found(NamedTuple):
-    score: float
-    label: str
-    picture: Tensor  # uint8 (3, SIDE, SIDE)
 
 
 class Sample(NamedTuple):
@@ -87,11 +86,12 @@ class Emoji:
 
 
 class Folder:
-    """The pictures in and below a folder, under their names."""
+    """The pictures in and below a folder, under their names, without out: what a search has found is not searched."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, out: Path) -> None:
         self.root, names = files_in(folder)
-        self.names, self.name, self.skipped = pictures_among(names), str(self.root), Counter()
+        self.name, self.skipped, sheet = str(self.root), Counter(), os.path.realpath(out)
+        self.names = [name for name in pictures_among(names) if os.path.realpath(self.root / name) != sheet]
         if not self.names:
             raise DataUnavailable(no_pictures(folder))
         self.stamp, self.count = _stamp(map(_file_stamp, [self.root / name for name in self.names])), len(self.names)
@@ -130,45 +130,54 @@ class Shards:
 
 
 def search_pictures(
-    query: str, where: str, model: Path, k: int, index_file: Path | None, device: torch.device, say: Say
-) -> list[Found]:
-    """The k pictures that fit a query best, best first.
+    query: Sequence[str],
+    where: str,
+    model: str,
+    k: int | None,
+    out: Path,
+    index_file: Path | None,
+    device: torch.device,
+    say: Callable[[str], None],
+) -> list[tuple[float, str]]:
+    """Scores and labels of the k pictures that fit a query best, best first; the pictures go on a sheet.
 
-    query:      words, or the name of a picture file
+    query:      words, or the name of one picture file
     where:      "emoji", a folder, or shards as find_shards takes them
-    model:      a checkpoint of a CLIP
+    model:      "clip", or a checkpoint of a CLIP
+    k:          None: SHOWN, or all where there are fewer
+    out:        the file of the sheet
     index_file: where the index is kept; None: in the user's folder for what can be made again
     say:        is told what a user should know beside the result
     """
-    clip = load_checkpoint(model, device).model
+    clip = load_checkpoint(_checkpoint(model), device).model
     if not isinstance(clip, CLIP):
         raise CheckpointError(f"{model} holds the network {type(clip).__name__}, and a search needs a CLIP")
+    _check_where(where)
     with collect_notices() as notices:
-        vector = query_vector(clip, _picture_or_words(query, _side(clip)))  # what is wrong with it shows at once
+        vector = _vector(clip, query, where)  # what is wrong with it shows at once
     for notice in notices:
         say(f"Note: {notice}")
-    collection = _collection(where)
+    collection = _collection(where, out)
     index = kept_index(clip, collection, index_file, say)
-    rows, scores = index.nearest(vector, k)
-    places = index.notes["places"]
-    return [
-        Found(score, _printable(index.labels[row]), collection.picture(places[row]))
-        for row, score in zip(rows.tolist(), scores.tolist(), strict=True)
-    ]
+    rows, scores = (found.tolist() for found in index.nearest(vector, k or min(SHOWN, len(index))))
+    labels = [_printable(index.labels[row]) for row in rows]
+    pictures = torch.stack([collection.picture(index.notes["places"][row]) for row in rows])
+    lines = zip(scores, labels, strict=True)
+    write_sheet(pictures, [f"{rank}  {score:.2f}\n{label}" for rank, (score, label) in enumerate(lines, start=1)], out)
+    return list(zip(scores, labels, strict=True))
 
 
-def kept_index(clip: CLIP, collection: Collection, file: Path | None, say: Say) -> PictureIndex:
+def kept_index(clip: CLIP, collection: Collection, file: Path | None, say: Callable[[str], None]) -> PictureIndex:
     """The index of a collection: out of its file where it is still right, or made anew and kept there.
 
     Raises ValueError where a file that the user names is the index of something else, CheckpointError where it is none.
     """
-    path = file or _file_of(collection.name)
+    path = file or _file_of(collection.name, clip)
     if file:
         make_folder(file)
+        _check_index_file(file, collection)
     try:
         index = PictureIndex.load(path, clip)
-        if file and index.notes.get("of") != collection.name:
-            raise ValueError(f"{file} is an index of other pictures: give another name, or remove it")
         if index.notes.get("stamp") == collection.stamp:
             return index
         say("The pictures are not those that the index was made of: it is made anew.")
@@ -177,8 +186,6 @@ def kept_index(clip: CLIP, collection: Collection, file: Path | None, say: Say) 
     except IndexMismatch:
         say("The index was made by another model: it is made anew.")
     except CheckpointError as error:
-        if file:
-            raise
         say(f"{error}: it is made anew.")
     index = _new_index(clip, collection, say)
     try:
@@ -188,53 +195,100 @@ def kept_index(clip: CLIP, collection: Collection, file: Path | None, say: Say) 
     return index
 
 
-def _new_index(clip: CLIP, collection: Collection, say: Say) -> PictureIndex:
+def _check_index_file(file: Path, collection: Collection) -> None:
+    """A file that the user names is overwritten only where it is an index of the same pictures, by whatever model."""
+    if file.exists():
+        _, metadata = read_tensors(file, (FORMAT,), "index")
+        if json.loads(metadata["notes"]).get("of") != collection.name:
+            raise ValueError(f"{file} is an index of other pictures: give another name, or remove it")
+
+
+def _new_index(clip: CLIP, collection: Collection, say: Callable[[str], None]) -> PictureIndex:
     places, labels, vectors = [], [], []
     samples = collection.samples(_side(clip))
     with tqdm(total=collection.count, unit="picture", ncols=90) as bar:
         while some := list(islice(samples, AT_ONCE)):
             places += [sample.place for sample in some]
             labels += [sample.label for sample in some]
-            vectors.append(picture_vectors(clip, torch.stack([sample.picture for sample in some])))
+            vectors.append(encode_in_batches(clip, torch.stack([sample.picture for sample in some])))
             bar.update(len(some))
     skipped = [f"{count} x {reason}" if count > 1 else reason for reason, count in collection.skipped.items()]
     report = _printable(", ".join(skipped[:10])) + (f" and {len(skipped) - 10} more" if len(skipped) > 10 else "")
     if not labels:
         raise DataUnavailable(f"there is no picture that can be used; skipped: {report}")
     if skipped:
-        say(f"{len(labels)} pictures; {collection.skipped.total()} skipped: {report}")
+        say(f"{len(labels)} picture{'s' * (len(labels) > 1)}; {collection.skipped.total()} skipped: {report}")
     notes = dict(of=collection.name, stamp=collection.stamp, places=places)
     return PictureIndex(clip, torch.cat(vectors), labels, notes)
 
 
-def _collection(where: str) -> Collection:
+def _checkpoint(model: str) -> Path:
+    if model in PRESETS and not Path(model).is_file():
+        raise ValueError(f"{model} draws pictures; the search needs a CLIP: --model clip, or a FILE")
+    return shipped_checkpoint(model) if model == "clip" else Path(model)
+
+
+def _check_where(where: str) -> None:
+    if where.lower().endswith(ENDINGS) and not os.path.isdir(os.path.expanduser(where)):
+        parent = os.path.dirname(re.split(r"[*?[{]", where)[0]) or "."
+        raise ValueError(f"--in {where} is no folder, and patterns are for tar files: give the folder, --in {parent}")
+
+
+def _collection(where: str, out: Path) -> Collection:
     if where == "emoji":
         return Emoji()
-    return Shards(where) if are_shards(where) else Folder(where)
+    return Shards(where) if are_shards(where) else Folder(where, out)
 
 
-def _picture_or_words(query: str, size: int) -> str | Tensor:
-    path = Path(query).expanduser()
-    is_path = query.lower().endswith(ENDINGS) or (any(sign in query for sign in (os.sep, ".")) and path.exists())
-    if not is_path:
-        return query
+def _vector(clip: CLIP, words: Sequence[str], where: str) -> Tensor:
+    """The vector of a query as it is typed. What is no query is named, with what was likely meant."""
+    query = " ".join(words)
+    if tar := next((word for word in words if word.lower().endswith(TARS)), None):
+        is_pattern = where.lower().endswith(TARS)
+        raise ValueError(
+            pattern_in_quotes("--in", tar) if is_pattern else f"{tar} is no query: to search in it, --in {tar}"
+        )
+    if len(words) == 1 and _is_path(query):
+        return query_vector(clip, _picture(query, _side(clip)))
+    if path := next(filter(_is_path, query.split()), None):
+        raise ValueError(
+            f"a query is one picture, or words: {path} stands among others (a name with spaces needs quotes)"
+        )
+    if query.strip() and not split_words(query):
+        raise ValueError(f"{query} holds no word: type the name, such as rocket")
+    try:
+        return query_vector(clip, query)
+    except ValueError as error:
+        hint = f"; to search in the folder {query}: --in {query}" if os.path.isdir(query) else ""
+        raise ValueError(f"{error}{hint}") from error
+
+
+def _is_path(word: str) -> bool:
+    is_there = any(sign in word for sign in (os.sep, ".")) and os.path.exists(os.path.expanduser(word))
+    return is_there or word.lower().endswith(ENDINGS)
+
+
+def _picture(name: str, size: int) -> Tensor:
+    path = Path(os.path.expanduser(name))
+    if path.is_dir():
+        raise ValueError(f"{name} is a folder: to search in it, --in {name}")
     if not path.is_file():
-        raise FileNotFoundError(f"there is no picture {query}")
+        raise FileNotFoundError(f"there is no picture {name}")
     try:
         return read_square(path, size)
     except Exception as error:
-        raise ValueError(f"{query} {why_not_read(error)}") from error
+        raise ValueError(f"{name} {why_not_read(error)}") from error
 
 
 def _side(clip: CLIP) -> int:
     return max(clip.image_encoder.config["picture_size"])
 
 
-def _file_of(name: str) -> Path:
-    """Where the index of a collection is kept: out of the way, and also where the pictures cannot be written to."""
+def _file_of(name: str, clip: CLIP) -> Path:
+    """Where a model's index of a collection is kept: out of the way, so that the pictures' folder may be read-only."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ddpm_core"
     readable = re.sub(r"\W+", "-", Path(name).name)[:40]
-    return folder / f"{readable}-{_stamp([name])[:12]}.safetensors"
+    return folder / f"{readable}-{_stamp([name, model_checksum(clip)])[:12]}.safetensors"
 
 
 def _file_stamp(path: Path | str) -> str:
