@@ -55,13 +55,21 @@ from ddpm_core.support.notices import PromptWarning, collect_notices
 from ddpm_core.support.tensor_file import CheckpointError
 from ddpm_core.systems import (
     CLIP,
+    Autoencoder,
+    AutoencoderMismatch,
     Hits,
     ImageEncoder,
     IndexMismatch,
     PictureIndex,
+    Posterior,
+    autoencoder_loss,
+    autoencoder_of,
     contrastive_loss,
+    decoded,
     encode_in_batches,
+    encoded,
     index_pictures,
+    train_autoencoder,
     train_clip,
 )
 from ddpm_core.text import TextEncoder, Tokenizer

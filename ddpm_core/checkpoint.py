@@ -16,11 +16,17 @@ from ddpm_core.schedule import NoiseSchedule
 from ddpm_core.support import guards
 from ddpm_core.support.files import shipped_file
 from ddpm_core.support.registry import build, description, difference, is_registered
-from ddpm_core.support.tensor_file import CheckpointError, flat, nested, read_tensors, write_tensors
+from ddpm_core.support.tensor_file import CheckpointError, checksum, flat, nested, read_tensors, write_tensors
 from ddpm_core.training_state import TrainingState
 
 FORMAT, OLDER_FORMAT = "ddpm_core 3", "ddpm_core 2"
-SHIPPED = ("digit-scenes", "emoji", "clip")  # the checkpoints that come with the course
+SHIPPED = (
+    "digit-scenes",
+    "emoji",
+    "clip",
+    "autoencoder",
+    "stable-diffusion",
+)  # the checkpoints that come with the course
 
 
 @dataclass
@@ -108,12 +114,18 @@ def resume_training(state: TrainingState, checkpoint: Checkpoint) -> None:
 
 
 def shipped_checkpoint(name: str) -> Path:
-    """The file of a trained model of the course, "digit-scenes", "emoji" or "clip". Read it with load_checkpoint.
+    """The file of a trained model of the course, one of SHIPPED. Read it with load_checkpoint.
 
     Raises ValueError for another name, and FileNotFoundError where the file is missing.
     """
     guards.one_of("name", name, SHIPPED)
     return shipped_file(f"{name}.safetensors")
+
+
+def model_checksum(model: nn.Module) -> str:
+    """A sha256 of a network's weights, its plan and its words: it tells whether what was made with it belongs to it."""
+    weights = {name: weight.cpu().contiguous() for name, weight in model.state_dict().items()}
+    return checksum(weights, dict(network=json.dumps(description(model), sort_keys=True)))
 
 
 def _removes_noise(model: nn.Module) -> bool:

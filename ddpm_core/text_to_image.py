@@ -58,6 +58,7 @@ def generate(
     num_steps: int | None = None,
     seed: int = 0,
     sampler: str = "ddpm",
+    clip_x_0: bool = True,
 ) -> Iterator[Tensor]:
     """The steps from noise to one picture per prompt: yields (B, C, H, W) after each; the last are the pictures.
 
@@ -70,6 +71,7 @@ def generate(
     sampler:         "ddpm", "ddim" or "dpm-solver", which needs the fewest steps
     seed:            picture i has noise of its own, of seed + i, whatever else is drawn beside it: to draw the third of
                      four alone again, give its prompt and seed + 2
+    clip_x_0:        keep the x_0-prediction in [-1, 1]; say False for latents
 
     Words that the model cannot use are named in a PromptWarning; the pictures are drawn all the same. Raises ValueError
     where a prompt is too long, and TypeError for a model that reads no text.
@@ -85,7 +87,7 @@ def generate(
     num_steps = min(NUM_STEPS, len(schedule)) if num_steps is None else num_steps
     eps_model = noise_predictor(model, schedule.to(device).trusting())
     draw = sampler_named(sampler, generators)
-    return draw(guided(eps_model, cond, null_cond, guidance_scale), schedule, x_T, num_steps)
+    return draw(guided(eps_model, cond, null_cond, guidance_scale), schedule, x_T, num_steps, clip_x_0=clip_x_0)
 
 
 def prompt_notice(tokenizer: Tokenizer, prompt: str) -> str | None:

@@ -68,6 +68,7 @@ def train(
     null_cond: Tensor | None = None,  # (...): what stands for no condition
     drop_probability: float = 0.1,  # share of conditions replaced by null_cond
     network: Callable[..., Tensor] | None = None,  # called in place of state.model, with the same weights
+    bounded: bool = True,  # False for latents, whose numbers need not lie in [-1, 1]
 ) -> Iterator[TrainingState]:
     """Teaches state.model what it predicts, with fit (DDPM algorithm 1). Raises what fit raises, and OutOfMemory.
 
@@ -79,7 +80,7 @@ def train(
     guards.instance("schedule", schedule, NoiseSchedule, "NoiseSchedule(betas)")
     numbers = (num_iterations, learning_rate, warmup_iterations, max_grad_norm, ema_decay)
     guards.fitting(*numbers)
-    guards.training_data(pictures, cond, null_cond, batch_size)
+    guards.training_data(pictures, cond, null_cond, batch_size, bounded)
     schedule = schedule.to(state.device).trusting()  # every t is made by diffusion_loss
     network, generator = noise_predictor(state.model, schedule, network), state.generator
     null_cond = None if null_cond is None else null_cond.to(state.device)

@@ -24,11 +24,12 @@ from torch import Tensor
 from ddpm_core.checkpoint import load_checkpoint, shipped_checkpoint
 from ddpm_core.course.profile import choose_profile
 from ddpm_core.data import emoji, load_digits
+from ddpm_core.judging.drawing import draw_all
 from ddpm_core.sampling import sample
 from ddpm_core.scale.recipes import PRESETS
 from ddpm_core.schedule import NoiseSchedule, cosine_betas
 from ddpm_core.support.files import data_folder
-from ddpm_core.text_to_image import generate
+from ddpm_core.systems.stable_diffusion import autoencoder_of
 from ddpm_core.training import train
 from ddpm_core.training_state import TrainingState
 from ddpm_core.unet import UNet
@@ -199,7 +200,8 @@ def _train_and_sample() -> str:
     torch.manual_seed(0)
     *_, state = _train(load_digits()[0], num_iterations=10, batch_size=64)
     noise = torch.randn(4, 1, 8, 8, device=device)
-    drawn = _last(sample(state.ema_model, SCHEDULE.to(device), noise, num_steps=10))
+    *_, drawn = sample(state.ema_model, SCHEDULE.to(device), noise, num_steps=10)
+    _finite(drawn)
     return f"{state.iteration} iterations, {len(drawn)} pictures"
 
 
@@ -222,12 +224,12 @@ def _draw_figure() -> str:
 def _draw_with(name: str) -> str:
     loaded = load_checkpoint(shipped_checkpoint(name), choose_profile().device)
     prompts, shape = PRESETS[name].prompts[:1], tuple(loaded.notes["picture_size"])
-    _last(generate(loaded.model, loaded.schedule, prompts, shape, num_steps=2))
+    decode = dict(autoencoder=autoencoder_of(loaded))
+    _finite(draw_all(loaded.model, loaded.schedule, prompts, shape, guidance_scale=1.0, num_steps=2, **decode))
     return "loaded, draws"
 
 
-def _last(chain: Iterator[Tensor]) -> Tensor:
-    *_, drawn = chain
+def _finite(drawn: Tensor) -> Tensor:
     if not drawn.isfinite().all():
         raise ArithmeticError("what it draws has values that are no numbers")
     return drawn

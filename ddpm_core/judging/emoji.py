@@ -19,11 +19,11 @@ def draw_emoji(
     rows: Tensor,
     language: str,
     guidance_scale: float = 3.0,
-    **options: int,
+    **options: object,
 ) -> Tensor:
     """Asks a model for what data.pictures shows in these rows, each in its style: (N, 3, size, size).
 
-    options: num_steps and seed, as of generate
+    options: num_steps and seed, as of generate, and the autoencoder of a model that draws in its latents
     """
     prompts = [data.caption(row, language) for row in rows.tolist()]
     shape = tuple(data.pictures.shape[1:])

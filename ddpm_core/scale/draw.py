@@ -15,6 +15,7 @@ from ddpm_core.scale.speed import autocast, speed_up
 from ddpm_core.support.memory import in_parts
 from ddpm_core.support.notices import collect_notices
 from ddpm_core.support.tensor_file import CheckpointError
+from ddpm_core.systems.stable_diffusion import autoencoder_of, decoded
 from ddpm_core.text_to_image import NUM_STEPS, TextToImage, generate
 from ddpm_core.unet import UNet
 
@@ -41,7 +42,9 @@ def draw(
     """
     loaded = load_checkpoint(path, device)
     model, schedule, notes = loaded.model, loaded.schedule, loaded.notes
-    size = picture_size(path, loaded)
+    size, autoencoder = picture_size(path, loaded), autoencoder_of(loaded)
+    if autoencoder is not None:
+        size = autoencoder.latent_shape(size)
     speed_up(model, precision, compile, say)
     if isinstance(model, TextToImage):
         prompts = [prompt for prompt in prompts for _ in range(count or 1)] or [""] * (count or PICTURES)
@@ -52,7 +55,7 @@ def draw(
 
         def begin(part: range) -> Iterator[Tensor]:
             some, its_seed = prompts[part.start : part.stop], seed + part.start
-            rest = guidance_scale, negative_prompt, num_steps, its_seed, sampler
+            rest = guidance_scale, negative_prompt, num_steps, its_seed, sampler, autoencoder is None
             return generate(model, schedule, some, size, *rest)
 
     elif prompts or negative_prompt or guidance_scale is not None:
@@ -73,7 +76,7 @@ def draw(
         for steps in parts:
             for x_t in steps:  # noqa: B007
                 bar.update()
-            drawn.append(x_t.cpu())
+            drawn.append(x_t.cpu() if autoencoder is None else decoded(autoencoder, x_t.float()))
     return torch.cat(drawn)
 
 

@@ -16,6 +16,7 @@ from ddpm_core.support import registry
 from ddpm_core.support.files import make_folder, must_be_empty
 from ddpm_core.support.guards import networks, tensors, values
 from ddpm_core.support.registry import description
+from ddpm_core.support.tensor_file import CheckpointError
 from ddpm_core.text_to_image import TextToImage
 
 EXPORTED = Path(__file__).with_name("exported")
@@ -35,12 +36,14 @@ def export_diffusers(checkpoint: Path | str, folder: Path | str) -> None:
     folder:     a new one, or empty
 
     In it are the weights, the code of network and pipeline, the configuration of a DDPMScheduler, and a model card.
-    Raises what load_checkpoint raises, CheckpointError where the model draws nothing or there is no picture_size,
+    Raises what load_checkpoint raises, CheckpointError where the model draws no pictures or there is no picture_size,
     ValueError where the folder cannot be made, and FileExistsError where it is not empty.
     """
     checkpoint, folder = Path(checkpoint).expanduser(), Path(folder).expanduser()
     trained = load_checkpoint(checkpoint)
     C, *size = picture_size(checkpoint, trained)
+    if "autoencoder" in trained.notes:
+        raise CheckpointError(f"{checkpoint} draws latents: without its autoencoder diffusers could not show them")
     guidance_scale = None
     if isinstance(trained.model, TextToImage):
         guidance_scale = trained.notes.get("guidance_scale", DEFAULTS["guidance_scale"])

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ddpm_core.checkpoint import load_checkpoint, shipped_checkpoint
+from ddpm_core.checkpoint import load_checkpoint, model_checksum, shipped_checkpoint
 from ddpm_core.data import DataUnavailable, EmojiDataset
 from ddpm_core.data.captioned_folder import ENDINGS, files_in, no_pictures, pictures_among, why_not_read
 from ddpm_core.data.emoji import CHECKSUMS
@@ -30,7 +30,7 @@ from ddpm_core.support.pixels import read_square
 from ddpm_core.support.sheet import write_sheet
 from ddpm_core.support.tensor_file import CheckpointError, read_tensors
 from ddpm_core.systems.clip import CLIP, encode_in_batches
-from ddpm_core.systems.search import FORMAT, IndexMismatch, PictureIndex, model_checksum, query_vector
+from ddpm_core.systems.search import FORMAT, IndexMismatch, PictureIndex, query_vector
 from ddpm_core.text import split_words
 
 SHOWN = 12  # pictures, where there are so many

@@ -1,17 +1,20 @@
-"""The recipes of the two checkpoints that come with the course."""
+"""The recipes of the checkpoints that come with the course and draw from prompts."""
 
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from ddpm_core.checkpoint import load_checkpoint, shipped_checkpoint
 from ddpm_core.data import EmojiDataset, load_digit_scenes
 from ddpm_core.data.digit_scenes import draw_scenes
 from ddpm_core.judging import DigitReader, draw_emoji, judge_emoji, judge_style, scene_agreement
 from ddpm_core.schedule import NoiseSchedule, cosine_betas, linear_betas
 from ddpm_core.support.pixels import to_bytes
+from ddpm_core.systems.stable_diffusion import Autoencoder
 from ddpm_core.text import TextEncoder, Tokenizer
 from ddpm_core.text_to_image import TextToImage
 from ddpm_core.unet import UNet
@@ -21,8 +24,8 @@ from ddpm_core.unet import UNet
 class Preset:
     """All that decides a run: data, networks, and how train is called."""
 
-    load: Callable[[], tuple[Tensor, list[str]]]  # pictures and captions, one each
-    unet: dict  # what UNet is made with, beside the channels of the pictures and the context_dim
+    load: Callable[[], tuple[Tensor, list[str]]]  # pictures and captions: one each, or one after the other several
+    unet: dict  # what UNet is made with, beside in_channels and context_dim
     text_dim: int
     schedule: NoiseSchedule
     num_iterations: int
@@ -30,11 +33,16 @@ class Preset:
     guidance_scale: float  # recommended for sampling
     prompts: tuple[str, ...]  # drawn on the way
     score: Callable[[TextToImage, NoiseSchedule, float], dict[str, float]]
+    clip: str | None = None  # the checkpoint of a CLIP whose text encoder reads, and learns nothing here
+    autoencoder: str | None = None  # the checkpoint of one in whose latents the U-Net works
 
-    def new_model(self, pictures: Tensor, captions: list[str]) -> TextToImage:
-        """The networks, untrained."""
+    def new_model(self, in_channels: int, captions: list[str]) -> TextToImage:
+        """The networks, untrained but for the text encoder of a CLIP. in_channels: of the pictures, or of the latents"""
+        unet = UNet(in_channels, context_dim=self.text_dim, **self.unet)
+        if self.clip:
+            clip = load_checkpoint(shipped_checkpoint(self.clip)).model
+            return TextToImage(unet, clip.text_encoder, clip.tokenizer)
         tokenizer = Tokenizer.from_captions(captions)
-        unet = UNet(pictures.shape[1], context_dim=self.text_dim, **self.unet)
         return TextToImage(unet, TextEncoder(len(tokenizer), tokenizer.max_length, self.text_dim), tokenizer)
 
     def made(self, model: object) -> bool:
@@ -57,12 +65,13 @@ def _load_digit_scenes() -> tuple[Tensor, list[str]]:
     return data.pictures, data.captions
 
 
-def _load_emoji() -> tuple[Tensor, list[str]]:
-    data = EmojiDataset(size=32)
+def _load_emoji(size: int) -> tuple[Tensor, list[str]]:
+    """The everyday emoji, and six captions each: all the first ones, then all the second ones, and so on."""
+    data = EmojiDataset(size)
     rows = torch.nonzero(data.is_everyday)[:, 0]
     kinds = [(language, with_style) for with_style in (True, True, False) for language in data.languages]
     captions = [data.caption(row, *kind) for kind in kinds for row in rows.tolist()]  # two in three name the style
-    return data.pictures[rows].repeat(len(kinds), 1, 1, 1), captions
+    return data.pictures[rows], captions
 
 
 def _score_digit_scenes(
@@ -79,18 +88,23 @@ def _score_digit_scenes(
 
 
 def _score_emoji(
-    model: TextToImage, schedule: NoiseSchedule, guidance_scale: float, count: int = 300
+    model: TextToImage,
+    schedule: NoiseSchedule,
+    guidance_scale: float,
+    autoencoder: Autoencoder | None = None,
+    count: int = 300,
+    size: int = 32,
 ) -> dict[str, float]:
     """Share of pictures that are nearest to their own emoji of all in their style, and of all drawings of that emoji.
 
     Of trained and of withheld pairs of style and everyday name, per language.
     """
-    data, generator, scores = EmojiDataset(size=32, split="all"), torch.Generator().manual_seed(0), {}
+    data, generator, scores = EmojiDataset(size, split="all"), torch.Generator().manual_seed(0), {}
     for kind, is_meant in (("trained", ~data.is_withheld), ("withheld", data.is_withheld)):
         rows = torch.nonzero(is_meant & data.is_everyday)[:, 0]
         rows = rows[torch.randperm(len(rows), generator=generator)[:count]]
         for language in data.languages:
-            drawn = draw_emoji(model, schedule, data, rows, language, guidance_scale)
+            drawn = draw_emoji(model, schedule, data, rows, language, guidance_scale, autoencoder=autoencoder)
             scores[f"{kind}, {language}"] = judge_emoji(drawn, data, rows).float().mean().item()
             scores[f"style of {kind}, {language}"] = judge_style(drawn, data, rows).float().mean().item()
     return scores
@@ -109,7 +123,7 @@ PRESETS = {
         score=_score_digit_scenes,
     ),
     "emoji": Preset(
-        load=_load_emoji,
+        load=partial(_load_emoji, size=32),
         # A small gamma gives the weight to heavy noise: only there does the caption decide what the picture becomes.
         # To predict x_0 keeps the white around an emoji white.
         unet=dict(channels=(32, 64, 128), cross_attention_levels=(1,), patch_size=2, predicts="x_0"),
@@ -123,5 +137,24 @@ PRESETS = {
             *("blob 猫", "flat sunflower", "fluent 彩虹", "emojione snowman"),
         ),
         score=_score_emoji,
+    ),
+    "stable-diffusion": Preset(
+        load=partial(_load_emoji, size=64),
+        unet=dict(channels=(96, 192), patch_size=2, predicts="x_0"),
+        text_dim=128,
+        schedule=NoiseSchedule(linear_betas()),
+        num_iterations=22_000,
+        options=dict(
+            **dict(batch_size=64, learning_rate=1.5e-3, warmup_iterations=200, ema_decay=0.999, min_snr_gamma=0.02),
+            bounded=False,
+        ),
+        guidance_scale=1.5,
+        prompts=(
+            *("rocket", "twemoji rocket", "openmoji 火箭", "noto cat"),
+            *("blob 猫", "flat sunflower", "fluent 彩虹", "emojione snowman"),
+        ),
+        score=partial(_score_emoji, size=64),
+        clip="clip",
+        autoencoder="autoencoder",
     ),
 }

@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 from ddpm_core.checkpoint import Checkpoint, resume_training, save_checkpoint
+from ddpm_core.judging.drawing import draw_all
 from ddpm_core.scale import ranks
 from ddpm_core.scale.run_files import RunFiles, newest_checkpoint, only_training, stop_between_iterations
 from ddpm_core.scale.settings import DEFAULTS, Job, job_of
@@ -20,7 +21,6 @@ from ddpm_core.scale.speed import fastest_precision, in_precision, new_state, sp
 from ddpm_core.support.files import make_folder, quoted
 from ddpm_core.support.memory import OutOfMemory
 from ddpm_core.support.pixels import write_pictures
-from ddpm_core.text_to_image import generate
 from ddpm_core.training import learning_rate_at, train
 from ddpm_core.training_state import TrainingDiverged
 
@@ -114,6 +114,8 @@ class Run:
         if ranks.num_ranks() > 1:
             job.notes["job"] = ranks.job_name()
         model = job.model.to(device).requires_grad_(True)
+        if job.recipe and job.recipe.clip:
+            model.text_encoder.requires_grad_(False)
         speed_up(model, precision, job.notes.get("compile"), say)
         self.state = new_state(model, precision, job.notes["seed"])
         if saved:
@@ -201,9 +203,10 @@ class Run:
 
     def _draw_prompts(self) -> None:
         """A look at what a recipe's model has learnt so far."""
-        recipe, size = self.job.recipe, tuple(self.job.notes["picture_size"])
+        job, recipe, size = self.job, self.job.recipe, tuple(self.job.notes["picture_size"])
         prompts = [prompt for prompt in recipe.prompts for _ in range(8 // min(8, len(recipe.prompts)))]
-        *_, drawn = generate(self.state.ema_model, self.job.schedule, prompts, size, recipe.guidance_scale)
+        model, scale = self.state.ema_model, recipe.guidance_scale
+        drawn = draw_all(model, job.schedule, prompts, size, scale, autoencoder=job.autoencoder)
         write_pictures(drawn, self.checkpoint.with_suffix(".png"))
 
     def end(self) -> None:
@@ -228,7 +231,10 @@ class Run:
         """Writes the model alone, with its scores and how it was made."""
         recipe, notes = self.job.recipe, self.notes()
         say("Scoring the model, which takes some minutes ...")
-        scores = recipe.score(self.state.ema_model, self.job.schedule, recipe.guidance_scale)
+        how = (
+            (recipe.guidance_scale,) if self.job.autoencoder is None else (recipe.guidance_scale, self.job.autoencoder)
+        )
+        scores = recipe.score(self.state.ema_model, self.job.schedule, *how)
         command = f"python -m ddpm_core train --preset {notes['preset']}"
         if self.state.iteration != recipe.num_iterations:
             command += f" --iterations {self.state.iteration}"

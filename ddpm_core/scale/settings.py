@@ -13,13 +13,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ddpm_core.checkpoint import Checkpoint
+from ddpm_core.checkpoint import Checkpoint, load_checkpoint, model_checksum, shipped_checkpoint
 from ddpm_core.data import DATA_SETS, DataUnavailable, PictureTextShards, load_captioned_folder, load_pictures
 from ddpm_core.data.shard_files import are_shards
 from ddpm_core.scale.ranks import num_ranks, rank, share_of
 from ddpm_core.scale.recipes import PRESETS, Preset, data_checksum
 from ddpm_core.schedule import NoiseSchedule, cosine_betas
 from ddpm_core.support.pixels import from_bytes, to_bytes
+from ddpm_core.systems.stable_diffusion import Autoencoder, encoded
 from ddpm_core.text import TextEncoder, Tokenizer, split_words
 from ddpm_core.text_to_image import TextToImage, generate
 from ddpm_core.training import Batches, train
@@ -53,6 +54,7 @@ class Job:
     notes: dict  # kept in the checkpoint: a run is resumed with these settings
     data: Tensor | Callable[[int], Batches] | None = None  # as train takes it; a function brings this process's share
     recipe: Preset | None = None
+    autoencoder: Autoencoder | None = None  # in whose latents the model works
     skipped: Counter = field(default_factory=Counter)  # samples of the data that were no use
     report: str = ""  # what was found in a folder of pictures
 
@@ -116,20 +118,28 @@ def _by_recipe(settings: dict, preset: str | None, saved: Checkpoint | None) -> 
         raise ValueError(f"a preset decides this itself: leave out {', '.join(decided)}")
     recipe, notes = PRESETS[name], _agreed(settings, saved)
     pictures, captions = recipe.load()
-    _check_same_data(notes, "data_checksum", data_checksum(pictures, captions))
+    rounds = len(captions) // len(pictures), 1, 1, 1
+    _check_same_data(notes, "data_checksum", data_checksum(pictures.repeat(rounds), captions))
     notes |= dict(preset=name, guidance_scale=recipe.guidance_scale, picture_size=list(pictures.shape[1:]))
+    data, autoencoder = _as_bytes(pictures), None
+    if recipe.autoencoder:
+        autoencoder = load_checkpoint(shipped_checkpoint(recipe.autoencoder)).model
+        if notes.setdefault("autoencoder", model_checksum(autoencoder)) != model_checksum(autoencoder):
+            raise ValueError("this run was begun in the latents of another autoencoder, so it cannot go on: begin anew")
+        data = encoded(autoencoder, pictures)
     torch.manual_seed(notes["seed"])
     if saved and not recipe.made(saved.model):
         raise ValueError(f"this checkpoint holds another network than --preset {name} makes now: begin anew")
-    model = saved.model if saved else recipe.new_model(pictures, captions)
+    model = saved.model if saved else recipe.new_model(data.shape[1], captions)
     return Job(
         model=model,
         schedule=recipe.schedule,
         options=recipe.train_options(model, captions),
         num_iterations=notes.get("num_iterations", recipe.num_iterations),
         notes=notes,
-        data=_as_bytes(pictures),
+        data=data.repeat(rounds),
         recipe=recipe,
+        autoencoder=autoencoder,
     )
 
 

@@ -16,10 +16,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ddpm_core.checkpoint import model_checksum
 from ddpm_core.support import guards
 from ddpm_core.support.notices import PromptWarning, what_is_unknown
-from ddpm_core.support.registry import description
-from ddpm_core.support.tensor_file import CheckpointError, checksum, read_tensors, write_tensors
+from ddpm_core.support.tensor_file import CheckpointError, read_tensors, write_tensors
 from ddpm_core.systems.clip import CLIP, encode_in_batches
 from ddpm_core.text import split_words
 
@@ -150,12 +150,6 @@ def query_notice(clip: CLIP, query: str) -> str | None:
     if all(word in unknown for word in words):
         raise ValueError(f"query must have a word that the model knows: {notice}")
     return f"{notice}; the search is for the other words"
-
-
-def model_checksum(clip: CLIP) -> str:
-    """A sha256 of a model's weights, its plan and its words."""
-    weights = {name: weight.cpu().contiguous() for name, weight in clip.state_dict().items()}
-    return checksum(weights, dict(network=json.dumps(description(clip), sort_keys=True)))
 
 
 def _faiss() -> ModuleType:

@@ -11,12 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_core.blocks import ResidualBlock, group_norm
+from ddpm_core.checkpoint import Checkpoint, load_checkpoint, model_checksum, shipped_checkpoint
 from ddpm_core.support import guards
 from ddpm_core.support.memory import explain_out_of_memory, in_parts
 from ddpm_core.support.pixels import from_bytes
 from ddpm_core.support.registry import register
+from ddpm_core.support.tensor_file import CheckpointError
 from ddpm_core.training import draw_batches, fit
 from ddpm_core.training_state import TrainingState
+
+
+class AutoencoderMismatch(CheckpointError):
+    """An autoencoder that did not make the latents that a model was trained on."""
 
 
 class Posterior(NamedTuple):
@@ -93,9 +99,16 @@ class Autoencoder(nn.Module):
         return (self.posterior(pictures).mean - self.latent_mean) / self.latent_std
 
     def decode(self, z_0: Tensor) -> Tensor:
-        """(B, c, h, w) standardised latents -> pictures (B, C, H, W), about in [-1, 1]."""
+        """(B, c, h, w) standardised latents -> pictures (B, C, H, W) in [-1, 1]."""
         guards.latents("z_0", z_0, self.config["latent_channels"])
-        return self.decoder(z_0 * self.latent_std + self.latent_mean)
+        return self.decoder(z_0 * self.latent_std + self.latent_mean).clamp(-1, 1)
+
+    def latent_shape(self, picture_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """(c, h, w) of the latents of pictures (C, H, W). Raises ValueError where these cannot be halved as often."""
+        _, H, W = picture_shape
+        guards.divisible((H, W), self.config)
+        shrinks = self.config["patch_size"] * 2 ** (len(self.config["channels"]) - 1)
+        return self.config["latent_channels"], H // shrinks, W // shrinks
 
     def forward(self, pictures: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Posterior]:
         """For training: the pictures as they come back from a latent drawn from the posterior, and the posterior."""
@@ -120,6 +133,37 @@ def encoded(autoencoder: Autoencoder, pictures: Tensor) -> Tensor:
         some = pictures[part.start : part.stop].to(device)
         latents.append(autoencoder.encode(from_bytes(some) if some.dtype == torch.uint8 else some).cpu())
     return torch.cat(latents)
+
+
+@torch.no_grad()
+def decoded(autoencoder: Autoencoder, z_0: Tensor) -> Tensor:
+    """The pictures of standardised latents z_0 (N, c, h, w), decoded a part at a time: (N, C, H, W) on the CPU."""
+    device = autoencoder.latent_mean.device
+    parts = in_parts(len(z_0), (1, 4 * z_0.shape[2], 4 * z_0.shape[3]))  # a picture is about as large
+    return torch.cat([autoencoder.decode(z_0[part.start : part.stop].to(device)).cpu() for part in parts])
+
+
+def autoencoder_of(checkpoint: Checkpoint, autoencoder: Checkpoint | None = None) -> Autoencoder | None:
+    """The autoencoder in whose latents a checkpoint's model draws, on its device; None where it draws pictures.
+
+    autoencoder: None, the one that comes with the course; or one of your own
+
+    Raises AutoencoderMismatch where the model learnt in the latents of another one, and FileNotFoundError where the
+    file of the course is missing.
+    """
+    guards.instance("checkpoint", checkpoint, Checkpoint, "load_checkpoint(path)")
+    if "autoencoder" not in checkpoint.notes:
+        return None
+    device = next(checkpoint.model.parameters()).device
+    if autoencoder is None:
+        autoencoder = load_checkpoint(shipped_checkpoint("autoencoder"), device)
+    guards.instance("autoencoder.model", autoencoder.model, Autoencoder)
+    if model_checksum(autoencoder.model) != checkpoint.notes["autoencoder"]:
+        raise AutoencoderMismatch(
+            "this model draws latents of another autoencoder, so what this one makes of them would be no pictures: "
+            "give autoencoder_of the one that it was trained with"
+        )
+    return autoencoder.model.to(device)
 
 
 def autoencoder_loss(

@@ -74,15 +74,21 @@ def unet_plan(
 
 def network_input(name: str, x: object, network: str, config: dict, dtype: torch.dtype) -> None:
     """A batch of pictures for a convolutional network that halves them; config: what it was made with."""
-    in_channels, patch_size, halvings = config["in_channels"], config["patch_size"], len(config["channels"]) - 1
+    in_channels = config["in_channels"]
     if not isinstance(x, Tensor) or x.ndim != 4 or not x.is_floating_point():
         raise ValueError(f"{name} must be pictures, a tensor of floats (B, {in_channels}, H, W); got {describe(x)}")
-    C, H, W = x.shape[1:]
+    C = x.shape[1]
     if in_channels != C:
         raise ValueError(f"{name} has {C} channels, but this {network} was made for in_channels={in_channels}")
     if x.dtype != dtype and torch.float64 in (x.dtype, dtype):  # halves beside float32 are autocast's affair
         ours, theirs = (str(kind).removeprefix("torch.") for kind in (dtype, x.dtype))
         raise ValueError(f"{name} is {theirs}, but this {network}'s weights are {ours}: {name}.to(torch.{ours})")
+    divisible(tuple(x.shape[2:]), config)
+
+
+def divisible(size: tuple[int, int], config: dict) -> None:
+    """Height and width of pictures for a network that halves them; config: what it was made with."""
+    (H, W), patch_size, halvings = size, config["patch_size"], len(config["channels"]) - 1
     multiple = patch_size * 2**halvings
     if H % multiple or W % multiple:
         times = {1: "once", 2: "twice"}.get(halvings, f"{halvings} times")
@@ -263,15 +269,20 @@ def fitting(
     number("ema_decay", ema_decay, least=0, most=1)
 
 
-def training_data(data: object, cond: Tensor | None, null_cond: Tensor | None, batch_size: object) -> None:
-    """Pictures, each with its condition where there are any, or a function that brings both; warns of [0, 1]."""
+def training_data(
+    data: object, cond: Tensor | None, null_cond: Tensor | None, batch_size: object, bounded: bool = True
+) -> None:
+    """Pictures, each with its condition where there are any, or a function that brings both; warns of [0, 1].
+
+    bounded=False allows any values, as latents have them.
+    """
     whole_number("batch_size", batch_size)
     if callable(data) and not isinstance(data, Tensor):
         if cond is not None:
             raise ValueError("cond goes with a tensor of pictures; a function brings the conditions with its batches")
         return
-    pictures(data, bytes_too=True)
-    if data.is_floating_point() and data.min() >= 0:
+    pictures(data, bytes_too=bounded, look=bounded)
+    if bounded and data.is_floating_point() and data.min() >= 0:
         warnings.warn("no value of pictures is below 0; if they are in [0, 1]: pictures * 2 - 1", stacklevel=3)
     if (cond is None) != (null_cond is None) or (cond is not None and len(cond) != len(data)):
         raise ValueError(
