@@ -37,7 +37,7 @@ class Preset:
     autoencoder: str | None = None  # the checkpoint of one in whose latents the U-Net works
 
     def new_model(self, in_channels: int, captions: list[str]) -> TextToImage:
-        """The networks, untrained but for the text encoder of a CLIP. in_channels: of the pictures, or of the latents"""
+        """The networks, untrained but for the text encoder of a CLIP; in_channels are those of pictures or latents."""
         unet = UNet(in_channels, context_dim=self.text_dim, **self.unet)
         if self.clip:
             clip = load_checkpoint(shipped_checkpoint(self.clip)).model
