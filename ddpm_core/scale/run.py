@@ -231,10 +231,8 @@ class Run:
         """Writes the model alone, with its scores and how it was made."""
         recipe, notes = self.job.recipe, self.notes()
         say("Scoring the model, which takes some minutes ...")
-        how = (
-            (recipe.guidance_scale,) if self.job.autoencoder is None else (recipe.guidance_scale, self.job.autoencoder)
-        )
-        scores = recipe.score(self.state.ema_model, self.job.schedule, *how)
+        in_latents = [self.job.autoencoder] if self.job.autoencoder else []
+        scores = recipe.score(self.state.ema_model, self.job.schedule, recipe.guidance_scale, *in_latents)
         command = f"python -m ddpm_core train --preset {notes['preset']}"
         if self.state.iteration != recipe.num_iterations:
             command += f" --iterations {self.state.iteration}"

@@ -118,8 +118,7 @@ def _by_recipe(settings: dict, preset: str | None, saved: Checkpoint | None) -> 
         raise ValueError(f"a preset decides this itself: leave out {', '.join(decided)}")
     recipe, notes = PRESETS[name], _agreed(settings, saved)
     pictures, captions = recipe.load()
-    rounds = len(captions) // len(pictures), 1, 1, 1
-    _check_same_data(notes, "data_checksum", data_checksum(pictures.repeat(rounds), captions))
+    _check_same_data(notes, "data_checksum", data_checksum(_one_each(pictures, captions), captions))
     notes |= dict(preset=name, guidance_scale=recipe.guidance_scale, picture_size=list(pictures.shape[1:]))
     data, autoencoder = _as_bytes(pictures), None
     if recipe.autoencoder:
@@ -137,10 +136,16 @@ def _by_recipe(settings: dict, preset: str | None, saved: Checkpoint | None) -> 
         options=recipe.train_options(model, captions),
         num_iterations=notes.get("num_iterations", recipe.num_iterations),
         notes=notes,
-        data=data.repeat(rounds),
+        data=_one_each(data, captions),
         recipe=recipe,
         autoencoder=autoencoder,
     )
+
+
+def _one_each(pictures: Tensor, captions: list[str]) -> Tensor:
+    """The pictures again and again, until there is one for each caption."""
+    rounds = len(captions) // len(pictures)
+    return pictures if rounds == 1 else pictures.repeat(rounds, 1, 1, 1)
 
 
 def _use_pictures(job: Job, channels: str | None) -> None:
