@@ -167,7 +167,7 @@ PRESETS = {
         unet=dict(channels=(96, 192), patch_size=2, predicts="x_0"),
         text_dim=128,
         schedule=NoiseSchedule(linear_betas()),
-        num_iterations=22_000,
+        num_iterations=20_000,
         options=dict(
             **dict(batch_size=64, learning_rate=1.5e-3, warmup_iterations=200, ema_decay=0.999, min_snr_gamma=0.02),
             bounded=False,
