@@ -117,7 +117,7 @@ def ask_for(prompt: str, box) -> None:
     box.get_by_role("textbox").first.press("Enter")
 
 
-@pytest.mark.notebooks_with("prompt_box(")
+@pytest.mark.notebooks_with("05_text_conditioning")
 @pytest.mark.parametrize(
     "prompt, note",
     [
@@ -135,7 +135,7 @@ def test_a_prompt_brings_another_picture_and_a_note_where_one_is_due(prompt, not
     assert note in after.words if note else after.words == ""
 
 
-@pytest.mark.notebooks_with("prompt_box(")
+@pytest.mark.notebooks_with("05_text_conditioning")
 def test_the_guidance_slider_brings_another_picture(box, notebook):
     before = notebook.look_at_rest(box)
     ask_for("a blue three", box)  # without a prompt there is nothing to guide to
@@ -144,6 +144,19 @@ def test_the_guidance_slider_brings_another_picture(box, notebook):
     box.get_by_role("slider").press("ArrowRight")
     notebook.look_when_changed(box, before)
     assert float(box.locator(".widget-readout").inner_text()) > float(scale)
+
+
+@pytest.mark.notebooks_with("08_stable_diffusion")
+@pytest.mark.parametrize(
+    "prompt, note",
+    [("openmoji cat", ""), ("flat 企鹅", ""), ("noto zeppelin", '"zeppelin"')],
+    ids=["English", "Chinese", "unknown word"],
+)
+def test_a_prompt_for_an_emoji_brings_another_picture_and_a_note_where_one_is_due(prompt, note, box, notebook):
+    before = notebook.look_at_rest(box)
+    ask_for(prompt, box)
+    after = notebook.look_when_changed(box, before)
+    assert note in after.words if note else after.words == ""
 
 
 @pytest.mark.notebooks_with("mask_box(")

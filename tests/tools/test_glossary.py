@@ -24,6 +24,7 @@ USED_EARLIER = {
     ("temperature", "04"): "in its everyday sense: that of a patient",
     ("precision", "02"): "of a Gaussian, one divided by its variance, and explained there",
     ("recall", "04"): "as a verb",
+    ("latent", "05"): "only in the title of a paper",
 }
 
 
