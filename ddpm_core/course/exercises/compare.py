@@ -228,6 +228,14 @@ def check_output(output: object, expected: Tensor, case: tuple = (), what: str =
     return output.detach()
 
 
+def check_learnable(loss: object, from_what: str) -> None:
+    """Raises NotYet where nothing can be learnt from a loss, as no gradient flows from it. from_what: the vectors."""
+    if isinstance(loss, float):
+        raise NotYet("it returns a plain number, from which nothing can be learnt: leave out .item() and float().")
+    if isinstance(loss, Tensor) and not loss.requires_grad:
+        raise NotYet(f"no gradient flows from the loss to {from_what}: is there a .detach() or no_grad() too many?")
+
+
 # What the exercises are tried on.
 
 SCHEDULE = NoiseSchedule(linear_betas(20, 0.02, 0.3))
