@@ -150,6 +150,9 @@ AUTOENCODER_LOSS = Exercise(
             _edges("(decoded.diff(dim={0}, n=2) - pictures.diff(dim={0}, n=2)).abs().mean()"): (
                 "diff is taken twice, of neighbouring pixels and again of their differences; once is enough."
             ),
+            ("dim=2", "2", "dim=3", "3"): (
+                "diff(2) takes differences of differences, n=2 times, along the last axis; the axis is dim=2."
+            ),
             ("dim=2", "dim=1", "dim=3", "dim=2"): f"the differences go along channels and rows. {_AXES}",
             ("dim=2", "dim=1"): f"one of the differences goes along the channels. {_AXES}",
             ("dim=2", "dim=0", "dim=3", "dim=1"): (f"the differences go along pictures and channels. {_AXES}"),

@@ -207,6 +207,7 @@ PLANTED = {
                 + kl_weight * nats.mean()""",
         ],
         "diff is taken twice": but(LOSS, "dim=2)", "dim=2, n=2)", "dim=3)", "dim=3).diff(dim=3)"),
+        "n=2 times, along the last axis": but(LOSS, "dim=2", "2", "dim=3", "3"),
         "the differences go along channels and rows": but(LOSS, "dim=2", "dim=1", "dim=3", "dim=2"),
         "one of the differences goes along the channels": but(LOSS, "dim=2", "dim=1"),
         "the differences go along pictures and channels": but(LOSS, "dim=2", "dim=0", "dim=3", "dim=1"),
@@ -364,6 +365,11 @@ PLANTED = {
             but(ENCODE, "return ", "return log_variance, "),
             "return encoder(pictures).chunk(2, dim=1)",
         ],
+        "chunk(2, dim=1) cuts it into two halves": [
+            "mean, log_variance = encoder(pictures)\nreturn (mean - latent_mean) / latent_std",
+            but(ENCODE, "chunk", "split"),
+        ],
+        "what encode does is to be written here": "return encoder.encode(pictures)",
         "encoder takes pictures (B, 3, H, W)": but(ENCODE, "(pictures)", "(latent_mean)"),
         "the shape is right, but not the numbers": but(ENCODE, "/ latent_std", "/ latent_std / 1.05"),
         "the same whatever latent_mean and latent_std are": f"{ENCODE} * 0 + encoder(pictures)[:, :4] / 3",
@@ -372,6 +378,7 @@ PLANTED = {
         "the sampler clips every estimate": [
             but(DRAW, ", clip_x_0=False", ""),
             but(LOOP, "eps_model(z_t, t))", "eps_model(z_t, t)).clamp(-1, 1)"),
+            but(DRAW, "ddim", "dpm_solver", ", clip_x_0=False", ""),
         ],
         "z_0 is clipped to [-1, 1]. Pictures": but(DRAW, UNDONE, f"z_0.clip(-1, 1) {UNDONE[4:]}"),
         "the latents are clipped to [-1, 1], and the pictures are not": but(
@@ -382,7 +389,10 @@ PLANTED = {
         ),
         "before they are decoded": but(DRAW, UNDONE, f"({UNDONE}).clamp(-1, 1)"),
         "z_t is clipped to [-1, 1] after every step": but(LOOP, "full_like(t, i))", "full_like(t, i)).clamp(-1, 1)"),
-        "decoded as it is, standardised. The": but(DRAW, UNDONE, "z_0"),
+        "decoded as it is, standardised. The": [
+            but(DRAW, UNDONE, "z_0"),
+            but(DRAW, UNDONE, "z_0", "ddim", "dpm_solver"),
+        ],
         "there are two slips": but(DRAW, UNDONE, "z_0", ", clip_x_0=False", ""),
         "what was done last is undone first": but(DRAW, UNDONE, "(z_0 + latent_mean) * latent_std"),
         "a bracket is wrong": but(DRAW, UNDONE, "z_0 * (latent_std + latent_mean)"),
@@ -436,6 +446,7 @@ PLANTED = {
         ],
         "decoder is given all the steps": but(DRAW, "*_, z_0", "z_0", UNDONE, "z_0"),
         "eps_model needs t as a long tensor": but(LOOP, "eps_model(z_t, t)", "eps_model(z_t, i)"),
+        "what decode does is to be written here": but(DRAW, "decoder(", "decoder.decode("),
         "decoder takes latents (B, c, h, w)": but(
             DRAW, "decoder(z_0", "decoder(z_0[0]", "latent_std", "latent_std[0]", "latent_mean", "latent_mean[0]"
         ),
