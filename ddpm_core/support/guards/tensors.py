@@ -37,8 +37,13 @@ def floats(**two: object) -> None:
         raise ValueError(f"{name_a} and {name_b} must have one shape; got {tuple(a.shape)} and {tuple(b.shape)}")
 
 
-def pictures(pictures: object, name: str = "pictures", bytes_too: bool = False, look: bool = True) -> None:
-    """A float tensor (N, C, H, W) with values in [-1, 1]; bytes_too allows uint8, look=False any values."""
+def pictures(
+    pictures: object, name: str = "pictures", bytes_too: bool = False, look: bool = True, hint: str = ""
+) -> None:
+    """A float tensor (N, C, H, W) with values in [-1, 1]; bytes_too allows uint8, look=False any values.
+
+    hint: what to say where values are outside, unless they look like 0..255
+    """
     if not isinstance(pictures, Tensor) or pictures.ndim != 4 or len(pictures) == 0:
         raise ValueError(f"{name} must be a tensor of pictures, (N, C, H, W); got {describe(pictures)}")
     if bytes_too and pictures.dtype == torch.uint8:
@@ -49,7 +54,7 @@ def pictures(pictures: object, name: str = "pictures", bytes_too: bool = False, 
         )
     low, high = (pictures.min().item(), pictures.max().item()) if look else (-1, 1)
     if not (low >= -1 and high <= 1):  # written so that NaN fails too
-        hint = f" For values 0..255: {name} / 127.5 - 1" if low >= 0 and high > 2 else ""
+        hint = f" For values 0..255: {name} / 127.5 - 1" if low >= 0 and high > 2 else hint
         raise ValueError(f"{name} must lie in [-1, 1]; these go from {low:.4g} to {high:.4g}.{hint}")
 
 
