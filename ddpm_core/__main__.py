@@ -171,7 +171,8 @@ def export(checkpoint, folder) -> None:
     python -m ddpm_core export emoji emoji-for-diffusers
     """
     if checkpoint not in PRESETS and not Path(checkpoint).is_file():
-        raise ValueError(f"there is no file {checkpoint!r}; the models of the course are {' and '.join(PRESETS)}")
+        possible = " and ".join(name for name, preset in PRESETS.items() if not preset.autoencoder)
+        raise ValueError(f"there is no file {checkpoint!r}; the models of the course that can be exported: {possible}")
     export_diffusers(shipped_checkpoint(checkpoint) if checkpoint in PRESETS else checkpoint, folder)
     click.echo(f"How to draw with it stands in {folder / 'README.md'}")
 
