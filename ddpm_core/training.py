@@ -72,9 +72,8 @@ def train(
 ) -> Iterator[TrainingState]:
     """Teaches state.model what it predicts, with fit (DDPM algorithm 1). Raises what fit raises, and OutOfMemory.
 
-    pictures: (N, C, H, W) floats in [-1, 1], or uint8, which takes a quarter of the memory; every iteration draws
-              batch_size of them at random. Or, for more pictures than memory holds, a function that returns an
-              endless iterator of batches (pictures, cond), from the batch of a given number on
+    pictures: (N, C, H, W) floats in [-1, 1] or uint8; every iteration draws batch_size of them at random. Or, for more
+              than memory holds, a function: number of a batch -> endless iterator of (pictures, cond) from there on
     """
     guards.instance("state", state, TrainingState, "TrainingState(model)")
     guards.instance("schedule", schedule, NoiseSchedule, "NoiseSchedule(betas)")
