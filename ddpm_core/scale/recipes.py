@@ -193,3 +193,4 @@ PRESETS = {
         half=True,
     ),
 }
+EXPORTABLE = [name for name, preset in PRESETS.items() if not preset.autoencoder]  # diffusers cannot decode latents

@@ -149,17 +149,34 @@ def test_the_score_of_the_digit_scenes_asks_for_known_and_withheld_scenes_in_bot
 def test_the_score_of_the_emoji_asks_for_300_trained_and_all_withheld_ones_in_each_language(
     name, size, autoencoder, monkeypatch
 ):
-    asked = []
+    asked, shown_to_clip, sizes = [], [], []
 
     def fake_drawing(model, schedule, data, rows, language, guidance_scale, **options):
         asked.append((data, rows, language, guidance_scale))
-        assert options == dict(autoencoder=autoencoder) and data.pictures.shape[2:] == (size, size)
+        assert options == dict(autoencoder=autoencoder)
         return from_bytes(data.pictures[rows])
 
+    def fake_retrieval(clip, pictures, captions, all_captions, k):
+        shown_to_clip.append((len(pictures), len(captions), len(all_captions), set(captions) <= set(all_captions)))
+        return torch.tensor([True, k == 10])
+
+    def small_emoji(size, split):
+        sizes.append(size)
+        return EmojiDataset(16, split=split)
+
+    monkeypatch.setattr(ddpm_core.scale.recipes, "EmojiDataset", small_emoji)
     monkeypatch.setattr(ddpm_core.scale.recipes, "draw_emoji", fake_drawing)
+    monkeypatch.setattr(ddpm_core.scale.recipes, "retrieval_agreement", fake_retrieval)
     scores = PRESETS[name].score(None, None, 2.5, *filter(None, [autoencoder]))
     kinds = [f"{kind}, {language}" for kind in ("trained", "withheld") for language in ("en", "zh")]
+    by_clip = {key: scores.pop(key) for key in list(scores) if key.startswith("CLIP")}
     assert scores == dict.fromkeys([*kinds, *(f"style of {kind}" for kind in kinds)], 1)
+    found = {f"among {k}, {language}": share for k, share in ((1, 0.5), (10, 1)) for language in ("en", "zh")}
+    of_what = ("withheld", "real withheld") if autoencoder else ()
+    assert by_clip == {f"CLIP finds {what} {which}": share for what in of_what for which, share in found.items()}
+    rows = len(asked[2][1])
+    assert sizes == [size]
+    assert shown_to_clip == [(rows, rows, 1377, True)] * len(by_clip)
     for kind, (data, rows, language, guidance_scale) in zip(kinds, asked, strict=True):
         assert kind.endswith(language) and guidance_scale == 2.5
         is_meant = data.is_everyday & (data.is_withheld == kind.startswith("withheld"))
