@@ -49,6 +49,8 @@ def test_a_number_is_real_and_finite(value):
     "value, limits, words",
     [
         (0, dict(above=0), "be a number above 0"),
+        (1.01, dict(above=0, most=1), "be a number above 0 and at most 1"),
+        (0, dict(above=0, most=1), "be a number above 0 and at most 1"),
         (-1e-9, dict(least=0), "be 0 or more"),
         (1.01, dict(least=0, most=1), "be a number between 0 and 1"),
     ],
@@ -175,6 +177,9 @@ def test_a_mask_is_bool_and_as_large_as_the_picture(mask):
     with refused(ValueError, "mask must be bool, (8, 6)", "got", guards.describe(mask)):
         guards.mask(mask, 8, 6)
     guards.mask(torch.ones(8, 6) > 0, 8, 6)
+    guards.mask(torch.ones(8, 6) < 0, 8, 6)
+    with refused(ValueError, "mask is False everywhere"):
+        guards.mask(torch.ones(8, 6) < 0, 8, 6, may_be_empty=False)
 
 
 @pytest.mark.parametrize("points", [torch.zeros(3, 2), torch.zeros(2), [[0, 0], [1, 1]], None], ids=str)

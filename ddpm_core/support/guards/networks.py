@@ -41,6 +41,12 @@ def noise(x_T: object, generator: object = None, name: str = "x_T") -> None:
         )
 
 
+def edited(x_0: object, generator: object, clip_x_0: bool) -> None:
+    """What editing begins with. Latents may hold any values, as nothing is clipped there."""
+    pictures(x_0, "x_0", look=clip_x_0, hint=" For latents: clip_x_0=False")
+    noise(x_0, generator, name="x_0")
+
+
 def one_condition_each(x_t: Tensor, cond: Tensor) -> None:
     if len(x_t) != len(cond):
         raise ValueError(f"there are {len(cond)} conditions for {len(x_t)} pictures; there must be one for each")

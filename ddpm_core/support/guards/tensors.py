@@ -42,7 +42,7 @@ def pictures(
 ) -> None:
     """A float tensor (N, C, H, W) with values in [-1, 1]; bytes_too allows uint8, look=False any values.
 
-    hint: what to say where values are outside, unless they look like 0..255
+    hint: what to say of other values, where they do not look like bytes
     """
     if not isinstance(pictures, Tensor) or pictures.ndim != 4 or len(pictures) == 0:
         raise ValueError(f"{name} must be a tensor of pictures, (N, C, H, W); got {describe(pictures)}")
@@ -85,9 +85,12 @@ def one_picture(picture: object, name: str = "picture", bytes_too: bool = False)
     pictures(picture[None], name, bytes_too)
 
 
-def mask(mask: object, height: int, width: int) -> None:
+def mask(mask: object, height: int, width: int, of: str = "the picture", may_be_empty: bool = True) -> None:
+    """Bool (height, width), True where something is to be redrawn. of: what has that size."""
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != (height, width):
-        raise ValueError(f"mask must be bool, ({height}, {width}), as the picture is; got {describe(mask)}")
+        raise ValueError(f"mask must be bool, ({height}, {width}), as {of} is; got {describe(mask)}")
+    if not may_be_empty and not mask.any():
+        raise ValueError("mask is False everywhere, so there is nothing to redraw")
 
 
 def points(points: object, num_pictures: int) -> None:
