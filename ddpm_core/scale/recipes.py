@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -144,6 +144,22 @@ def _score_stable_diffusion(
     return _score_emoji(model, schedule, guidance_scale, autoencoder, clip, size=64)
 
 
+EMOJI = Preset(
+    load=partial(_load_emoji, size=32),
+    # A small gamma gives the weight to heavy noise: only there does the caption decide what the picture becomes.
+    # To predict x_0 keeps the white around an emoji white.
+    unet=dict(channels=(32, 64, 128), cross_attention_levels=(1,), patch_size=2, predicts="x_0"),
+    text_dim=128,
+    schedule=NoiseSchedule(linear_betas()),
+    num_iterations=22_000,
+    options=dict(batch_size=64, learning_rate=1.5e-3, warmup_iterations=200, ema_decay=0.999, min_snr_gamma=0.02),
+    guidance_scale=1.5,
+    prompts=(
+        *("rocket", "twemoji rocket", "openmoji 火箭", "noto cat"),
+        *("blob 猫", "flat sunflower", "fluent 彩虹", "emojione snowman"),
+    ),
+    score=_score_emoji,
+)
 PRESETS = {
     "digit-scenes": Preset(
         load=_load_digit_scenes,
@@ -156,37 +172,13 @@ PRESETS = {
         prompts=("a red three left of a blue seven", "红色的三在蓝色的七左边"),
         score=_score_digit_scenes,
     ),
-    "emoji": Preset(
-        load=partial(_load_emoji, size=32),
-        # A small gamma gives the weight to heavy noise: only there does the caption decide what the picture becomes.
-        # To predict x_0 keeps the white around an emoji white.
-        unet=dict(channels=(32, 64, 128), cross_attention_levels=(1,), patch_size=2, predicts="x_0"),
-        text_dim=128,
-        schedule=NoiseSchedule(linear_betas()),
-        num_iterations=22_000,
-        options=dict(batch_size=64, learning_rate=1.5e-3, warmup_iterations=200, ema_decay=0.999, min_snr_gamma=0.02),
-        guidance_scale=1.5,
-        prompts=(
-            *("rocket", "twemoji rocket", "openmoji 火箭", "noto cat"),
-            *("blob 猫", "flat sunflower", "fluent 彩虹", "emojione snowman"),
-        ),
-        score=_score_emoji,
-    ),
-    "stable-diffusion": Preset(
+    "emoji": EMOJI,
+    "stable-diffusion": replace(
+        EMOJI,
         load=partial(_load_emoji, size=64),
         unet=dict(channels=(96, 192), patch_size=2, predicts="x_0"),
-        text_dim=128,
-        schedule=NoiseSchedule(linear_betas()),
         num_iterations=20_000,
-        options=dict(
-            **dict(batch_size=64, learning_rate=1.5e-3, warmup_iterations=200, ema_decay=0.999, min_snr_gamma=0.02),
-            bounded=False,
-        ),
-        guidance_scale=1.5,
-        prompts=(
-            *("rocket", "twemoji rocket", "openmoji 火箭", "noto cat"),
-            *("blob 猫", "flat sunflower", "fluent 彩虹", "emojione snowman"),
-        ),
+        options=EMOJI.options | dict(bounded=False),
         score=_score_stable_diffusion,
         clip="clip",
         autoencoder="autoencoder",
