@@ -10,12 +10,12 @@ latents:              2x2 places of the autoencoder's 16x16x4, so 8x8 positions
 pixels, patches of 8: 8x8 pixels, so as many positions, and about the same work
 pixels, patches of 4: 4x4 pixels, which is finer, but four times as many positions
 
-Each gets --budget seconds of training in slices that take turns, because a machine's speed drifts; how many iterations
-fit into them is measured first, for the end of the learning rate. After each slice 100 trained pairs of style and name
-are drawn with the average of the weights (50 steps, guidance 1.5), every other one asked for in Chinese, and judged:
-is a picture nearest to its own emoji among all of its style (agreement), and to its own style among all drawings of
-that emoji? Drawing and judging do not count as training, and neither does the autoencoder, which was trained before,
-once for all models in its latents: the notes say for how long, and what it adds to a picture.
+Each gets --budget seconds of training in --slices that take turns, because a machine's speed drifts; how many
+iterations fit into them is measured first, for the end of the learning rate. After each slice 100 trained pairs of
+style and name are drawn with the average of the weights (50 steps, guidance 1.5), every other one asked for in Chinese,
+and judged: is a picture nearest to its own emoji among all of its style (agreement), and to its own style among all
+drawings of that emoji? Drawing and judging do not count as training, and neither does the autoencoder, which was
+trained before, once for all models in its latents: the notes say for how long, and what it adds to a picture.
 """
 
 import statistics
@@ -42,9 +42,9 @@ RECIPES = {
     COARSE: replace(RECIPE, unet=RECIPE.unet | dict(patch_size=8), autoencoder=None),
     FINE: replace(RECIPE, unet=RECIPE.unet | dict(patch_size=4), autoencoder=None),
 }
-FOR_SHORT_RUNS = dict(warmup_iterations=100, ema_decay=0.998)  # an average over the last of some thousand iterations
+FOR_SHORT_RUNS = dict(ema_decay=0.998)  # and a shorter warm-up
 BATCH_SIZE = RECIPE.options["batch_size"]
-SLICES, NUM_PAIRS = 4, 100
+NUM_PAIRS = 100
 
 
 class Check(NamedTuple):
@@ -76,7 +76,7 @@ class Contestant:
         torch.manual_seed(0)
         self.state = TrainingState(self.recipe.new_model(self.shape[0], self.captions).to(common.DEVICE))
         options = self.recipe.train_options(self.state.model, self.captions) | FOR_SHORT_RUNS
-        options["bounded"] = self.autoencoder is None
+        options |= dict(bounded=self.autoencoder is None, warmup_iterations=min(100, num_iterations // 10))
         data = self.data.repeat(len(self.captions) // len(self.data), 1, 1, 1)  # one for each caption
         self.run = train(self.state, self.recipe.schedule, data, num_iterations, **options)
 
@@ -211,8 +211,9 @@ def notes_on(autoencoder: Autoencoder, seconds_of_training: float | None, exam: 
 def main(argv: Sequence[str] | None = None) -> None:
     made = common.parser(__doc__)
     made.add_argument("--budget", type=float, default=600.0, help="seconds that each U-Net may train (600)")
+    made.add_argument("--slices", type=int, default=4, help="turns that these are cut into, each judged at its end (4)")
     options = made.parse_args(argv)
-    budget, slices = (0.0, 1) if options.quick else (options.budget, SLICES)
+    budget, slices = (0.0, 1) if options.quick else (options.budget, options.slices)
     exam = Examination(*((4, 2) if options.quick else (NUM_PAIRS, NUM_STEPS)))
     loaded = load_checkpoint(shipped_checkpoint(RECIPE.autoencoder), common.DEVICE)
     pictures, captions = RECIPE.load()
