@@ -41,7 +41,7 @@ nbval: setup  ## runs every notebook and compares its facts with the stored ones
 browser: setup  ## runs every notebook in a browser, with hands on the widgets
 	$(BIN)/pytest tests/browser
 
-test: unit slow nbval browser  ## every test there is: all of the four above
+test: unit slow browser nbval  ## every test there is: all of the four above
 
 course: setup  ## runs every notebook; executed copies and a gallery in build/
 	$(BIN)/python tools/notebooks.py course

@@ -1,6 +1,6 @@
 """Makes autoencoder.safetensors, beside this script: the autoencoder of the small Stable Diffusion.
 
-    python data/build_autoencoder.py    # about an hour on one core; Ctrl-C loses little, the same command goes on
+    python data/build_autoencoder.py    # about 70 minutes on one core; Ctrl-C loses little, the same command goes on
 
 It learns from the training pictures of EmojiDataset, and is scored on those of the withheld pairs.
 """

@@ -37,6 +37,7 @@ from ddpm_core.unet import UNet
 CHECKSUMS = {
     "NotoSansSC-subset.otf": "5d970610a3d8f6d9e5b9ac6084a060c65e42039e719ce1d20160176565207671",
     "OFL.txt": "1f301ebc2e9a9e1fb261b60948ad317450fc433b55cbeac5910037cf4cc4b435",
+    "autoencoder.safetensors": "02f0f46b9f74256a59960bf89bff4a1a598a7973499b0d892fb7cbcaad1e10e0",
     "cat.png": "5f27baab03e36a2f31c24ddb91372641f653d13050b20a7730f07dcaa0177584",
     "clip.safetensors": "d4006445dc22e331b0c61c1ade3d692605077fa2510e607eca72ed81eac9086c",
     "digit-reader.safetensors": "5d390f7127c3904e064b9fbb23212834f732362557f7eabcb85d983097735a85",

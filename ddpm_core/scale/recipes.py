@@ -11,9 +11,10 @@ from torch import Tensor
 from ddpm_core.checkpoint import load_checkpoint, shipped_checkpoint
 from ddpm_core.data import EmojiDataset, load_digit_scenes
 from ddpm_core.data.digit_scenes import draw_scenes
-from ddpm_core.judging import DigitReader, draw_emoji, judge_emoji, judge_style, scene_agreement
+from ddpm_core.judging import DigitReader, draw_emoji, judge_emoji, judge_style, retrieval_agreement, scene_agreement
 from ddpm_core.schedule import NoiseSchedule, cosine_betas, linear_betas
-from ddpm_core.support.pixels import to_bytes
+from ddpm_core.support.pixels import from_bytes, to_bytes
+from ddpm_core.systems.clip import CLIP
 from ddpm_core.systems.stable_diffusion import Autoencoder
 from ddpm_core.text import TextEncoder, Tokenizer
 from ddpm_core.text_to_image import TextToImage
@@ -35,6 +36,7 @@ class Preset:
     score: Callable[[TextToImage, NoiseSchedule, float], dict[str, float]]
     clip: str | None = None  # the checkpoint of a CLIP whose text encoder reads, and learns nothing here
     autoencoder: str | None = None  # the checkpoint of one in whose latents the U-Net works
+    half: bool = False  # whether the finished weights are rounded to half precision
 
     def new_model(self, in_channels: int, captions: list[str]) -> TextToImage:
         """The networks, untrained but for the text encoder of a CLIP; in_channels are those of pictures or latents."""
@@ -92,12 +94,14 @@ def _score_emoji(
     schedule: NoiseSchedule,
     guidance_scale: float,
     autoencoder: Autoencoder | None = None,
+    clip: CLIP | None = None,
     count: int = 300,
     size: int = 32,
 ) -> dict[str, float]:
     """Share of pictures that are nearest to their own emoji of all in their style, and of all drawings of that emoji.
 
-    Of trained and of withheld pairs of style and everyday name, per language.
+    Of trained and of withheld pairs of style and everyday name, per language. With a clip also the share of withheld
+    pairs whose name it finds, in what is drawn and in the real pictures.
     """
     data, generator, scores = EmojiDataset(size, split="all"), torch.Generator().manual_seed(0), {}
     for kind, is_meant in (("trained", ~data.is_withheld), ("withheld", data.is_withheld)):
@@ -107,7 +111,27 @@ def _score_emoji(
             drawn = draw_emoji(model, schedule, data, rows, language, guidance_scale, autoencoder=autoencoder)
             scores[f"{kind}, {language}"] = judge_emoji(drawn, data, rows).float().mean().item()
             scores[f"style of {kind}, {language}"] = judge_style(drawn, data, rows).float().mean().item()
+            if kind == "withheld" and clip is not None:
+                pictures = {"": drawn, "real ": from_bytes(data.pictures[rows])}
+                scores |= {
+                    f"CLIP finds {what}{kind} among {k}, {language}": _found(clip, some, data, rows, language, k)
+                    for what, some in pictures.items()
+                    for k in (1, 10)
+                }
     return scores
+
+
+def _found(clip: CLIP, pictures: Tensor, data: EmojiDataset, rows: Tensor, language: str, k: int) -> float:
+    """Share of pictures whose name is among the k, of all 1,377, that fit best."""
+    own = [data.caption(row, language, with_style=False) for row in rows.tolist()]
+    return retrieval_agreement(clip, pictures, own, data.names[language], k).float().mean().item()
+
+
+def _score_stable_diffusion(
+    model: TextToImage, schedule: NoiseSchedule, guidance_scale: float, autoencoder: Autoencoder
+) -> dict[str, float]:
+    clip = load_checkpoint(shipped_checkpoint("clip")).model
+    return _score_emoji(model, schedule, guidance_scale, autoencoder, clip, size=64)
 
 
 PRESETS = {
@@ -143,7 +167,7 @@ PRESETS = {
         unet=dict(channels=(96, 192), patch_size=2, predicts="x_0"),
         text_dim=128,
         schedule=NoiseSchedule(linear_betas()),
-        num_iterations=22_000,
+        num_iterations=20_000,
         options=dict(
             **dict(batch_size=64, learning_rate=1.5e-3, warmup_iterations=200, ema_decay=0.999, min_snr_gamma=0.02),
             bounded=False,
@@ -153,8 +177,9 @@ PRESETS = {
             *("rocket", "twemoji rocket", "openmoji 火箭", "noto cat"),
             *("blob 猫", "flat sunflower", "fluent 彩虹", "emojione snowman"),
         ),
-        score=partial(_score_emoji, size=64),
+        score=_score_stable_diffusion,
         clip="clip",
         autoencoder="autoencoder",
+        half=True,
     ),
 }

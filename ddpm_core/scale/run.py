@@ -230,6 +230,8 @@ class Run:
     def _publish(self) -> None:
         """Writes the model alone, with its scores and how it was made."""
         recipe, notes = self.job.recipe, self.notes()
+        if recipe.half:
+            self.state.ema_model.half().float()  # as it will be read
         say("Scoring the model, which takes some minutes ...")
         in_latents = [self.job.autoencoder] if self.job.autoencoder else []
         scores = recipe.score(self.state.ema_model, self.job.schedule, recipe.guidance_scale, *in_latents)
@@ -240,6 +242,8 @@ class Run:
             command += f" --seed {notes['seed']}"
         path = Path(f"{notes['preset']}.safetensors")
         notes |= dict(command=command, machine=_machine(self.device), scores=scores)
+        if recipe.half:
+            self.state.ema_model.half()  # half the bytes
         save_checkpoint(path, self.state, self.job.schedule, notes)
         for name, share in scores.items():
             say(f"  {name}: {share:.1%}")
