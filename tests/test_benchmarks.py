@@ -250,7 +250,7 @@ def latents_race():
 
 
 def test_the_rivals_differ_in_what_a_position_is_and_in_little_else(latents_race, monkeypatch):
-    """Nearly as many weights; as much work in patches of 8 as in latents, in patches of 4 that of more positions."""
+    """Nearly as many weights; about as much work in patches of 8 as in latents, four times as much in patches of 4."""
     monkeypatch.setattr(latents_race, "BATCH_SIZE", 2)
     weights, flops = {}, {}
     for name, recipe in latents_race.RECIPES.items():
@@ -263,7 +263,7 @@ def test_the_rivals_differ_in_what_a_position_is_and_in_little_else(latents_race
         assert not any(weight.requires_grad for weight in model.text_encoder.parameters())
     first = weights[latents_race.LATENTS]
     assert all(count == pytest.approx(first, rel=0.1) for count in weights.values())
-    assert flops[latents_race.COARSE] == pytest.approx(flops[latents_race.LATENTS], rel=0.1)
+    assert 1 <= flops[latents_race.COARSE] / flops[latents_race.LATENTS] < 1.2
     assert 3 < flops[latents_race.FINE] / flops[latents_race.LATENTS] < 5
 
 

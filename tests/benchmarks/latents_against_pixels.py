@@ -7,7 +7,7 @@ the plan of the U-Net, two levels of 96 and 192 channels, which makes nearly as 
 position differs.
 
 latents:              2x2 places of the autoencoder's 16x16x4, so 8x8 positions
-pixels, patches of 8: 8x8 pixels, so as many positions, and about the same work
+pixels, patches of 8: 8x8 pixels, so as many positions, and about the same work (a sixth more)
 pixels, patches of 4: 4x4 pixels, which is finer, but four times as many positions
 
 Each gets --budget seconds of training in --slices that take turns, because a machine's speed drifts; how many
