@@ -27,6 +27,7 @@ from ddpm_core.data import (
     load_torchvision,
     write_shards,
 )
+from ddpm_core.editing import inpaint, picture_to_picture
 from ddpm_core.guidance import drop_condition, guided
 from ddpm_core.judging import (
     DigitReader,

@@ -110,6 +110,15 @@ class NoiseSchedule:
         tensors = {name: values.to(self.betas) for name, values in exact.items()}
         return self._with(_exact_alpha_bars=alpha_bars, **tensors), timesteps.to(self.betas.device)
 
+    def first(self, num_steps: int) -> "NoiseSchedule":
+        """The same schedule cut short: its first num_steps timesteps, in which there is the least noise.
+
+        A way back along it begins in the middle of that along the whole. Raises ValueError unless 1 <= num_steps <= T.
+        """
+        guards.whole_number("num_steps", num_steps, most=len(self), why=", the schedule's length")
+        names = "betas", "alphas", "alpha_bars", "beta_bars", "_exact_alpha_bars"
+        return self._with(**{name: getattr(self, name)[:num_steps] for name in names})
+
     def _with(self, **changes: object) -> "NoiseSchedule":
         schedule = copy.copy(self)
         vars(schedule).update(changes)

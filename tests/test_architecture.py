@@ -25,6 +25,7 @@ HEART = {
     "training_state": {"support"},
     "training": {"guidance", "loss", "prediction", "schedule", "support", "training_state"},
     "sampling": {"process", "schedule", "support"},
+    "editing": {"process", "sampling", "schedule", "support"},
     "blocks": {"support"},
     "unet": {"blocks", "support"},
     "text": {"support"},

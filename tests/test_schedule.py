@@ -110,6 +110,17 @@ def test_fewer_steps_are_the_trailing_timesteps_of_diffusers(schedule, num_steps
     assert schedule.respaced(num_steps)[1].flip(0).tolist() == theirs.timesteps.tolist()
 
 
+@pytest.mark.parametrize("num_steps", [1, 7, 20])
+def test_the_first_timesteps_are_a_schedule_as_good_as_any(num_steps):
+    """A schedule is made by its betas alone; this one also keeps the digits that float32 has no room for."""
+    first, made = NoiseSchedule(linear_betas(20)).first(num_steps), NoiseSchedule(linear_betas(20)[:num_steps])
+    assert len(first) == num_steps
+    for name in ("betas", "alphas", "alpha_bars", "beta_bars", "alpha_bars_prev", "beta_bars_prev"):
+        torch.testing.assert_close(getattr(first, name), getattr(made, name), rtol=1e-6, atol=0)
+    for one, other in zip(first.respaced(1), made.respaced(1), strict=True):
+        torch.testing.assert_close(getattr(one, "betas", one), getattr(other, "betas", other), rtol=1e-6, atol=0)
+
+
 def test_a_trusting_schedule_does_not_look_at_t_and_the_other_still_does(schedule):
     beyond, x = torch.tensor([0, 100]), torch.zeros(2, 1)
     with pytest.raises(IndexError):  # torch's own, from the look-up
@@ -125,6 +136,10 @@ def test_a_trusting_schedule_does_not_look_at_t_and_the_other_still_does(schedul
         (lambda schedule: cosine_betas(10.0), "num_timesteps must be a whole number"),
         (lambda schedule: NoiseSchedule([0.1, 0.2]), "betas must be a 1-D tensor"),
         (lambda schedule: NoiseSchedule(torch.full((900,), 0.2)), "leave nothing of the picture"),
+        (
+            lambda schedule: schedule.first(0),
+            "num_steps must be a whole number from 1 to 100, the schedule's length; got 0",
+        ),
         (
             lambda schedule: schedule.respaced(101),
             "num_steps must be a whole number from 1 to 100, the schedule's length",

@@ -3,9 +3,9 @@
 python tools/schematics.py
 
 Rounded boxes compute something: blue ones are networks, grey ones are formulas. Small pictures are tensors, and real:
-digits of MNIST, emoji, noise mixed in by add_noise, and, where a network would make a prediction, the best one that a
-formula can make. Arrows are what flows: grey for pictures, green for text, purple for the timestep, orange for
-learning.
+digits of MNIST, emoji, latents of the autoencoder that comes along, a square for each channel, noise mixed in by
+add_noise, and, where a U-Net would make a prediction, the best one that a formula can make. Arrows are what flows: grey
+for pictures, green for text, purple for the timestep, orange for learning. A snowflake marks a network that is frozen.
 
 GitHub shows no PNG inside an SVG, so pixels are paths. And it takes style sheets and ids out of a notebook's outputs:
 the light theme is written in attributes, and nothing is drawn by reference. The dark theme is a style sheet.
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ddpm_core import (
@@ -30,13 +31,16 @@ from ddpm_core import (
     add_noise,
     ddpm_step,
     linear_betas,
+    load_checkpoint,
     load_digit_scenes,
     load_mnist,
     posterior,
     predict_eps,
     predict_x_0,
+    shipped_checkpoint,
 )
 from ddpm_core.support.pixels import from_bytes
+from ddpm_core.systems.stable_diffusion import Autoencoder
 
 FOLDER = Path(__file__).parent.parent / "notebooks" / "pictures"
 WIDTH = 900
@@ -153,9 +157,11 @@ class Drawing:
         return box
 
     def sign(self, x: float, y: float, sign: str) -> Box:
-        """A circle with + or -."""
+        """A circle with +, - or ×."""
+        minus, times = f"M{x - 7:g} {y:g}h14", f"M{x - 5:g} {y - 5:g}l10 10m0 -10l-10 10"
         self.shape("circle", "box plain", cx=x, cy=y, r=17)
-        self.shape("path", "line plain", d=f"M{x - 7:g} {y:g}h14" + (f"M{x:g} {y - 7:g}v14" if sign == "+" else ""))
+        strokes = {"-": minus, "+": f"{minus}M{x:g} {y - 7:g}v14", "×": times}
+        self.shape("path", "line plain", d=strokes[sign])
         return Box(x - 17, y - 17, 34, 34)
 
     def badge(self, x: float, y: float, number: str) -> None:
@@ -193,13 +199,28 @@ class Drawing:
         """A dot where a line divides: both parts carry the same."""
         self.shape("circle", f"head {kind}", cx=x, cy=y, r=4)
 
-    def picture(self, x: float, y: float, side: float, picture: Tensor, *words: str, most_bytes: int = 3800) -> Box:
-        """A real picture, (C, H, W) in [-1, 1], with words below it."""
+    def picture(self, x: float, y: float, side: float, picture: Tensor, *words: str, **limits) -> Box:
+        """A real picture, (C, H, W) in [-1, 1], with words below it. For limits see pixels."""
         place = f"translate({x:g} {y:g}) scale({side / picture.shape[-1]:g})"
-        self.add(f'<g {marked("pixels")} transform="{place}">{pixels(picture, most_bytes)}</g>')
+        self.add(f'<g {marked("pixels")} transform="{place}">{pixels(picture, **limits)}</g>')
         self.shape("rect", "edge", x=x, y=y, width=side, height=side, rx=2)
         self.label(x + side / 2, y + side + 20, *words)
         return Box(x, y, side, side)
+
+    def latent(self, x: float, y: float, side: float, z: Tensor, *words: str) -> Box:
+        """A real latent, (4, h, w) of about mean 0 and deviation 1: its channels as four squares, with words below."""
+        squares = torch.cat([torch.cat([z[0], z[1]], dim=1), torch.cat([z[2], z[3]], dim=1)])[None]
+        # Two deviations are black or white. One of the levels is 0, so that plain parts of a picture stay plain.
+        box = self.picture(x, y, side, squares / 2, *words, most_bytes=2750, levels=(5, 3))
+        cross = f"M{x + side / 2:g} {y:g}v{side:g}M{x:g} {y + side / 2:g}h{side:g}"
+        self.shape("path", "edge", d=cross, **{"stroke-width": 3})
+        return box
+
+    def frozen(self, x: float, y: float) -> None:
+        """A snowflake: the weights of this network stay as they are. x, y is its centre."""
+        self.shape("circle", "badge", cx=x, cy=y, r=12)
+        arms = [f"M{x:g} {y:g}m{dx:g} {dy:g}l{-2 * dx:g} {-2 * dy:g}" for dx, dy in ((0, 8), (7, 4), (7, -4))]
+        self.shape("path", "line network", d="".join(arms))
 
     def svg(self) -> str:
         root = f"schematic-{self.name}"
@@ -260,13 +281,13 @@ def style_sheet(root: str) -> str:
     return f"@media (prefers-color-scheme:dark){{{''.join(rules)}}}"
 
 
-def pixels(picture: Tensor, most_bytes: int = 3800) -> str:
+def pixels(picture: Tensor, most_bytes: int = 3800, levels: tuple[int, ...] = (16, 8, 6, 5, 4)) -> str:
     """(C, H, W) in [-1, 1] as SVG, one unit per pixel, each channel rounded to as many levels as most_bytes allow.
 
-    At the least to 4 levels, which is not seen in noise, the only kind of picture that needs so many bytes.
+    At the least to the last number of levels, which is not seen in noise, the only kind of picture that needs it.
     """
-    drawn = (paths_of_pixels(picture, levels) for levels in (16, 8, 6, 5))
-    return next((paths for paths in drawn if len(paths) <= most_bytes), paths_of_pixels(picture, 4))
+    drawn = (paths_of_pixels(picture, count) for count in levels)
+    return next((paths for paths in drawn if len(paths) <= most_bytes), paths_of_pixels(picture, levels[-1]))
 
 
 def paths_of_pixels(picture: Tensor, levels: int) -> str:
@@ -382,14 +403,63 @@ def captioned() -> dict:
 
 
 @cache
-def emoji() -> EmojiDataset:
-    """All emoji at 32x32, the size that the small CLIP looks at."""
-    return EmojiDataset(size=32, split="all")
+def emoji(size: int = 32) -> EmojiDataset:
+    """All emoji, large enough to be recognised; at 64x64 as they are, the size that the autoencoder takes."""
+    return EmojiDataset(size=size, split="all")
 
 
 def emoji_picture(style: str, name: str) -> Tensor:
     """(3, 32, 32) in [-1, 1]."""
     return from_bytes(emoji().pictures[emoji().row(style, name)]).double()
+
+
+@cache
+def autoencoder_that_comes_along() -> Autoencoder:
+    return load_checkpoint(shipped_checkpoint("autoencoder")).model.double().requires_grad_(False)
+
+
+@cache
+def encoded_and_back() -> dict[str, Tensor]:
+    """A picture of a withheld pair, and all that the autoencoder makes of it."""
+    autoencoder, data = autoencoder_that_comes_along(), emoji(64)
+    picture = from_bytes(data.pictures[data.row("emojione", "rocket")])[None].double()
+    gaussian = autoencoder.posterior(picture)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(gaussian.mean.shape, generator=generator, dtype=torch.float64)
+    z = gaussian.mean + (gaussian.log_variance / 2).exp() * noise
+    back = autoencoder.decoder(z)
+    found = dict(picture=picture, noise=noise, z=z, back=back, z_0=autoencoder.encode(picture))
+    return {name: x[0] for name, x in (found | gaussian._asdict()).items()}
+
+
+def best_local_z_0_hat(latents: Tensor, schedule: NoiseSchedule, z_t: Tensor, t: Tensor) -> Tensor:
+    """Like best_x_0_hat, but each place of z_t (1, c, h, w) is guessed from the 3 x 3 around it, as by convolutions."""
+    c, h, w = z_t.shape[1:]
+    around, known = (F.unfold(z, 3, padding=1).mT.reshape(-1, 9 * c, 1, 1) for z in (z_t, latents))
+    middles = best_x_0_hat(known, schedule, around, t.expand(h * w))[:, 4::9, 0, 0]
+    return middles.T.reshape(1, c, h, w)
+
+
+@cache
+def latents_of_rockets() -> dict[str, Tensor]:
+    """A training pair in latents, with a guess from the other rockets; and sampling, where all of them are known."""
+    autoencoder, data = autoencoder_that_comes_along(), emoji(64)
+    rows = [data.row(style, "rocket") for style in ("flat", "twemoji", "noto", "blob")]
+    pictures = from_bytes(data.pictures[rows]).double()
+    latents = autoencoder.encode(pictures)
+    schedule = NoiseSchedule(linear_betas(40, 0.003, 0.35).double())
+    generator = torch.Generator().manual_seed(8)
+    z_0, t = latents[:1], torch.tensor([10])
+    z_t = add_noise(schedule, z_0, t, torch.randn(z_0.shape, generator=generator, dtype=torch.float64))
+    found = dict(picture=pictures, z_0=z_0, z_t=z_t, z_0_hat=best_local_z_0_hat(latents[1:], schedule, z_t, t))
+    z = found["z_T"] = torch.randn(z_0.shape, generator=generator, dtype=torch.float64)
+    for number in reversed(range(len(schedule))):
+        t = torch.tensor([number])
+        z = ddpm_step(schedule, best_x_0_hat(latents, schedule, z, t), z, t, generator)
+        if number == 9:
+            found["between"] = z
+    found |= dict(drawn=z, drawn_picture=autoencoder.decode(z))
+    return {name: x[0] for name, x in found.items()}
 
 
 DRAWINGS: dict[str, Callable[[], Drawing]] = {}
@@ -792,6 +862,123 @@ def picture_search(d: Drawing) -> None:
         d.picture(754 + 54 * (i % 2), 412 + 54 * (i // 2), 48, emoji_picture(style, "rocket"), most_bytes=3400)
     d.arrow(products.right, (748, 463))
     d.label(805, 536, "`k` best", "最相近的 k 张")
+
+
+@drawing("autoencoder", 676, "An autoencoder: a picture in few numbers", "自编码器：用很少的数字表示一张图片")
+def autoencoder(d: Drawing) -> None:
+    """A picture of 64 x 64 pixels in 3 colours, 12,288 numbers, goes through the encoder, which returns a mean and a
+    log variance for each of the 16 x 16 x 4 numbers of a latent. For training a latent z is drawn: the mean, and noise
+    times the deviation. From these 1,024 numbers the decoder makes a picture again. The loss, which teaches encoder and
+    decoder, has three parts: how far the pixels are off; how far the differences between neighbouring pixels are off,
+    the edges; and, with a small weight, the KL divergence of mean and variance from N(0, I). After training, and
+    dashed: the mean, standardised in each channel, is the latent z_0 that diffusion works on."""
+    made = encoded_and_back()
+    picture = d.picture(28, 244, 112, made["picture"], most_bytes=6500)
+    d.label(28, 190, "picture", "图片", "64 × 64 × 3 = 12,288 numbers", anchor="start")
+    encoder = d.box(172, 252, 104, 242, "encoder", "编码器", kind="network")
+    gaussian = d.group(300, 236, 120, 310)
+    mean = d.latent(312, 252, 96, made["mean"], "`mean`", "均值")
+    certainty = (made["log_variance"] - made["log_variance"].mean()) / made["log_variance"].std()
+    log_variance = d.latent(312, 398, 96, certainty, "`log_variance`", "对数方差")
+    plus, times = d.sign(472, 300, "+"), d.sign(472, 446, "×")
+    noise = d.latent(516, 410, 72, made["noise"], "noise", "标准正态噪声")
+    z = d.latent(524, 252, 96, made["z"])
+    d.label(572, 190, "`z` drawn latent", "采样得到的潜变量", "16 × 16 × 4 = 1,024 numbers")
+    decoder = d.box(648, 258, 84, 84, "decoder", "解码器", kind="network")
+    back = d.picture(760, 244, 112, made["back"], most_bytes=7500)
+    d.label(816, 209, "decoded", "解码得到的图片")
+    d.arrow(picture.right, (encoder.x, 300))
+    d.arrow((276, 300), mean.left)
+    d.arrow((276, 446), log_variance.left)
+    d.arrow(mean.right, plus.left)
+    d.arrow(log_variance.right, times.left)
+    d.arrow(noise.left, times.right)
+    d.arrow(times.top, plus.bottom)
+    d.arrow(plus.right, z.left)
+    d.arrow(z.right, decoder.left)
+    d.arrow(decoder.right, back.left)
+
+    standardise = d.box(412, 88, 176, 60, "standardise", "逐通道标准化", dashed=True)
+    z_0 = d.latent(636, 82, 72, made["z_0"])
+    d.label(724, 104, "`z_0`", "供扩散模型使用", "mean 0, deviation 1", anchor="start")
+    d.arrow(mean.top, (360, 118), standardise.left, dashed=True)
+    d.arrow(standardise.right, z_0.left, dashed=True)
+    d.label(348, 108, "after training", "训练结束之后", anchor="end")
+
+    divergence = d.box(260, 568, 200, 72, "KL to N(0, I)", "与标准正态的 KL 散度", "× `kl_weight`, 0.001", kind="learn")
+    pixel_loss = d.box(500, 568, 172, 72, "pixels", "逐像素的差", kind="learn")
+    edge_loss = d.box(700, 568, 172, 72, "edges", "相邻像素之差", kind="learn")
+    d.label(56, 530, "the loss", "损失函数", "teaches both networks", anchor="start")
+    d.arrow(gaussian.bottom, divergence.top)
+    d.arrow((786, 356), edge_loss.top)
+    d.arrow((786, 540), (586, 540), pixel_loss.top)
+    d.branch(786, 540)
+    d.arrow((36, 356), (36, 658), (786, 658), edge_loss.bottom)
+    d.arrow((586, 658), pixel_loss.bottom)
+    d.branch(586, 658)
+
+
+@drawing("stable-diffusion", 676, "Stable Diffusion: diffusion in latents", "Stable Diffusion：在潜空间里扩散")
+def stable_diffusion(d: Drawing) -> None:
+    """Training: the encoder of the autoencoder turns a picture into the latent z_0; add_noise makes z_t of it. The
+    U-Net gets z_t and t, and by cross-attention the vectors that the text encoder of the CLIP of notebook 07 makes of
+    the caption; it returns z_0_hat. The gradient of the squared error corrects the U-Net alone: encoder, text encoder
+    and decoder are frozen. Sampling: the same U-Net, used step after step with a prompt, leads from pure noise z_T to a
+    latent z_0, and the decoder, used once, makes a picture of it."""
+    made = latents_of_rockets()
+    d.frozen(700, 40)
+    d.label(722, 37, "frozen", "冻结，权重不变", anchor="start")
+    d.group(28, 80, 844, 226)
+    d.label(48, 108, "training", "训练", anchor="start")
+    picture = d.picture(48, 174, 72, made["picture"], "picture", "图片", most_bytes=4600)
+    encoder = d.box(148, 180, 96, 60, "encoder", "编码器", kind="network")
+    d.frozen(244, 180)
+    z_0 = d.latent(276, 174, 72, made["z_0"], "`z_0`", "潜变量")
+    mix = d.box(376, 180, 104, 60, "`add_noise`", "加噪")
+    t = d.chip(428, 136, "`t`")
+    z_t = d.latent(508, 174, 72, made["z_t"], "`z_t`", "含噪的潜变量")
+    unet = d.box(612, 168, 100, 84, "U-Net", "只有它在学习", "it learns", kind="network")
+    z_0_hat = d.latent(744, 174, 72, made["z_0_hat"], "`z_0_hat`", "预测的潜变量")
+    d.box(700, 92, 160, 60, "squared error", "平方误差", kind="learn")
+    d.arrow(picture.right, encoder.left)
+    d.arrow(encoder.right, z_0.left)
+    d.arrow(z_0.right, mix.left)
+    d.arrow(t.bottom, mix.top, kind="time")
+    d.arrow(t.right, (636, 136), (636, 168), kind="time")
+    d.arrow(mix.right, z_t.left)
+    d.arrow(z_t.right, unet.left)
+    d.arrow(unet.right, z_0_hat.left)
+    d.arrow(z_0.top, (312, 106), (700, 106))
+    d.arrow(z_0_hat.top, (780, 152))
+    d.arrow((700, 136), (680, 136), (680, 168), kind="learn")
+
+    reads = ("tokenizer, text encoder", "分词器、文本编码器", "of the CLIP of 07")
+    text_encoder = d.box(216, 322, 240, 72, *reads, kind="network")
+    d.frozen(456, 322)
+    for y, words in ((340, "rocket"), (376, "火箭")):
+        chip = d.chip(108, y, words, kind="text", width=120)
+        d.arrow(chip.right, (216, y), kind="text")
+    d.arrow(text_encoder.right, (662, 358), unet.bottom, kind="text")
+    d.text(566, 348, "cross-attention")
+    d.text(566, 380, "交叉注意力", "zh")
+
+    d.group(28, 410, 844, 250)
+    d.label(48, 438, "sampling", "采样", anchor="start")
+    z_T = d.latent(48, 484, 72, made["z_T"], "`z_T`", "纯噪声")
+    first, last = (d.box(x, 484, 76, 72, "U-Net", "去噪网络", kind="network") for x in (148, 396))
+    between = d.latent(252, 484, 72, made["between"], "`z_t`", "噪声少了一些")
+    drawn = d.latent(500, 484, 72, made["drawn"], "`z_0`", "潜变量")
+    decoder = d.box(604, 490, 96, 60, "decoder", "解码器", kind="network")
+    d.frozen(700, 490)
+    result = d.picture(740, 464, 112, made["drawn_picture"], "picture", "图片", most_bytes=4600)
+    d.dots(360, 520)
+    for before, after in [(z_T, first), (first, between), (last, drawn), (drawn, decoder), (decoder, result)]:
+        d.arrow(before.right, after.left)
+    d.arrow(text_encoder.bottom, (336, 446), (186, 446), first.top, kind="text")
+    d.arrow((336, 446), (434, 446), last.top, kind="text")
+    d.branch(336, 446, kind="text")
+    d.label(310, 624, "step after step, the same U-Net", "同一个 U-Net，一步又一步")
+    d.label(652, 590, "once, at the end", "最后解码一次")
 
 
 @drawing("course-map", 690, "The course on one page", "一页看懂整门课程")

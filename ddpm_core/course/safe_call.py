@@ -230,6 +230,12 @@ def _explained(error: BaseException, function: Callable, arguments: tuple, on_sh
             f"an index goes beyond the schedule that this is tried on ({message}): its {T} steps are counted from 0 to "
             f"{T - 1}."
         )
+    elif "values to unpack" in lowered:
+        sentence = (
+            f"on the left of an = there are more or fewer names than things on the right ({message}). A tensor is "
+            "taken apart along its first axis, picture by picture. Along the second axis chunk(2, dim=1) cuts it into "
+            "two halves, and split(2, dim=1) into pieces of two."
+        )
     elif isinstance(error, RecursionError):
         sentence = "it calls itself without end."
     else:

@@ -25,7 +25,7 @@ from ddpm_core.unet import UNet
 class Preset:
     """All that decides a run: data, networks, and how train is called."""
 
-    load: Callable[[], tuple[Tensor, list[str]]]  # pictures and captions: one each, or one after the other several
+    load: Callable[[], tuple[Tensor, list[str]]]  # pictures, and the first caption of each, then the second, ...
     unet: dict  # what UNet is made with, beside in_channels and context_dim
     text_dim: int
     schedule: NoiseSchedule
@@ -58,8 +58,18 @@ class Preset:
 
 
 def data_checksum(pictures: Tensor, captions: list[str]) -> str:
-    """A sha256 of what a model was trained on."""
-    return hashlib.sha256(to_bytes(pictures).numpy().tobytes() + "\n".join(captions).encode()).hexdigest()
+    """A sha256 of what a model was trained on: each picture as often as it has captions."""
+    sha256, pixels = hashlib.sha256(), to_bytes(pictures).numpy().tobytes()
+    for _ in range(len(captions) // len(pictures)):
+        sha256.update(pixels)
+    sha256.update("\n".join(captions).encode())
+    return sha256.hexdigest()
+
+
+def one_each(pictures: Tensor, captions: list[str]) -> Tensor:
+    """The pictures again and again, until there is one for each caption."""
+    rounds = len(captions) // len(pictures)
+    return pictures if rounds == 1 else pictures.repeat(rounds, 1, 1, 1)
 
 
 def _load_digit_scenes() -> tuple[Tensor, list[str]]:
@@ -183,3 +193,4 @@ PRESETS = {
         half=True,
     ),
 }
+EXPORTABLE = [name for name, preset in PRESETS.items() if not preset.autoencoder]  # diffusers cannot decode latents

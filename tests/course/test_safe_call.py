@@ -78,6 +78,8 @@ class Uncallable:
         ("return (x_0 > 0) @ x_0", "True and False become 1 and 0 with .float()"),
         ("return torch.nn.functional.binary_cross_entropy(x_0, x_0 > 0)", "True and False become 1 and 0"),
         ("return x_0 if t > 5 else eps", "an if or a while asks for one True or False, but here it gets a tensor"),
+        ("mean, log_variance = x_0\nreturn mean", "chunk(2, dim=1) cuts it into two halves"),
+        ("a, b = x_0[:1]\nreturn a", "chunk(2, dim=1) cuts it into two halves"),
         ("return schedule.alpha_bars[t + 1]", "its 20 steps are counted from 0 to 19"),
         (
             "return schedule.alpha_bars[t][:, None, None] * x_0",

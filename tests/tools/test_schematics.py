@@ -7,6 +7,7 @@ squares for Chinese; tests/browser measures it in a browser.
 import re
 import xml.etree.ElementTree as ET
 from functools import cache
+from inspect import signature
 from itertools import combinations
 from pathlib import Path
 
@@ -17,15 +18,16 @@ import schematics
 import torch
 from PIL import ImageFont
 
-from ddpm_core import NoiseSchedule, UNet, linear_betas, load_mnist
+from ddpm_core import NoiseSchedule, UNet, linear_betas, load_checkpoint, load_mnist, shipped_checkpoint
+from ddpm_core.systems.stable_diffusion import Autoencoder, autoencoder_loss
 
 ROOT = Path(__file__).parent.parent.parent
 PICTURES = ROOT / "notebooks" / "pictures"
 FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 SVG = "{http://www.w3.org/2000/svg}"
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
-EXPECTED = ["clip", "course-map", "denoiser", "guidance", "picture-search", "text-denoiser"]
-EXPECTED += ["training-pair", "training-step", "training-with-text", "unet"]
+EXPECTED = ["autoencoder", "clip", "course-map", "denoiser", "guidance", "picture-search", "stable-diffusion"]
+EXPECTED += ["text-denoiser", "training-pair", "training-step", "training-with-text", "unet"]
 every_drawing = pytest.mark.parametrize("name", EXPECTED)
 
 
@@ -187,14 +189,15 @@ def test_text_and_lines_stand_out_in_both_themes(theme):
     assert min(contrast(stroke, colours[ground]) for stroke in strokes for ground in ("card", "group")) >= 3
 
 
-def decoded(picture: ET.Element, side: int = 28) -> torch.Tensor:
-    """The pixels of a drawn picture, (3, side, side), from 0 to 255: each path's dashes are filled."""
+def decoded(picture: ET.Element) -> torch.Tensor:
+    """The pixels of a drawn picture, (3, H, W), from 0 to 255: each path's dashes are filled."""
 
     def colour(text: str) -> torch.Tensor:
         return torch.tensor([int(text[i : i + 2], 16) for i in (1, 3, 5)])
 
     ground, *paths = picture.iter(f"{SVG}path")
-    pixels = colour(ground.get("fill")).reshape(3, 1, 1).repeat(1, side, side)
+    width, height = map(int, re.match(r"M0 0h(\d+)v(\d+)", ground.get("d")).groups())
+    pixels = colour(ground.get("fill")).reshape(3, 1, 1).repeat(1, height, width)
     for path in paths:
         x = y = 0
         for command, dx, dy, length in re.findall(r"([Mm])(-?\d+) (-?\d+)(?:\.5)?h(\d+)", path.get("d")):
@@ -204,8 +207,8 @@ def decoded(picture: ET.Element, side: int = 28) -> torch.Tensor:
     return pixels
 
 
-def pictures_in(name: str, side: int = 28) -> list[torch.Tensor]:
-    return [decoded(group, side) for group in parse(name).iter(f"{SVG}g") if has_class(group, "pixels")]
+def pictures_in(name: str) -> list[torch.Tensor]:
+    return [decoded(group) for group in parse(name).iter(f"{SVG}g") if has_class(group, "pixels")]
 
 
 @pytest.mark.parametrize("channels, levels", [(1, 16), (1, 6), (3, 4)])
@@ -238,7 +241,7 @@ def test_the_digit_is_one_of_mnist_and_the_noise_is_noise():
 def emoji_in(name: str) -> list[int]:
     """Which of all emoji each drawn picture is: the nearest, and as near as its few levels allow."""
     known = schematics.emoji().pictures.flatten(1).float()
-    drawn = torch.stack(pictures_in(name, side=32)).flatten(1).float()
+    drawn = torch.stack(pictures_in(name)).flatten(1).float()
     differences = torch.cdist(drawn, known, p=1) / known.shape[1]
     assert differences.amin(dim=1).max() <= 16  # a quarter of the step between 5 levels
     return differences.argmin(dim=1).tolist()
@@ -256,8 +259,11 @@ def test_each_caption_of_clip_is_that_of_its_picture():
 def test_whoever_drew_the_emoji_is_named():
     readme = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
     named = re.findall("`(\\w+)`", readme.partition("**In the schematics:**")[2].partition("\n- ")[0])
-    shown = schematics.emoji().style_ids[emoji_in("clip") + emoji_in("picture-search")]
-    assert {schematics.emoji().styles[style] for style in shown} == set(named)
+    shown = schematics.emoji().style_ids[emoji_in("clip") + emoji_in("picture-search")].tolist()
+    large = schematics.emoji(64)
+    shown += large.style_ids[[rocket_in("autoencoder", 0), rocket_in("stable-diffusion", 0)]].tolist()
+    shown += large.style_ids[[rocket_in("autoencoder", 5), rocket_in("stable-diffusion", 7)]].tolist()
+    assert {large.styles[style] for style in shown} == set(named)
 
 
 def test_the_ticks_of_clip_are_on_the_diagonal():
@@ -293,6 +299,100 @@ def test_the_formula_under_the_denoiser_is_what_the_pictures_followed():
     sigma = (betas[t] * (1 - alpha_bars[t - 1]) / (1 - alpha_bars[t])).sqrt()
     by_hand = (chain["x_t"] - scaled) / (1 - betas[t]).sqrt() + sigma * chain["z"]
     torch.testing.assert_close(chain["x_{t-1}"], by_hand)
+
+
+@cache
+def shipped_autoencoder() -> Autoencoder:
+    return load_checkpoint(shipped_checkpoint("autoencoder")).model.requires_grad_(False)
+
+
+def rocket_in(name: str, place: int) -> int:
+    """Which emoji of those at 64x64 is the picture at this place of a drawing; it has to be a rocket."""
+    data = schematics.emoji(64)
+    differences = (data.pictures.float() - pictures_in(name)[place].float()).abs().mean(dim=(1, 2, 3))
+    nearest = int(differences.argmin())
+    assert differences[nearest] <= 16 and data.names["en"][data.name_ids[nearest]] == "rocket"
+    return nearest
+
+
+def channels_of(picture: torch.Tensor) -> torch.Tensor:
+    """The four squares of a drawn latent, (4, 16, 16), where black and white are two deviations."""
+    (first, second), (third, fourth) = ((picture[0] / 127.5 - 1) * 2).reshape(2, 16, 2, 16).transpose(1, 2)
+    return torch.stack([first, second, third, fourth])
+
+
+def correlation(one: torch.Tensor, other: torch.Tensor) -> float:
+    return torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1].item()
+
+
+def test_the_latents_drawn_are_those_of_the_picture_beside_them():
+    model, data = shipped_autoencoder(), schematics.emoji(64)
+    for name, where in (("autoencoder", 6), ("stable-diffusion", 1)):
+        picture = data.pictures[rocket_in(name, 0)][None] / 127.5 - 1
+        drawn, exact = channels_of(pictures_in(name)[where]), model.encode(picture)[0].clamp(-2, 2)
+        assert (drawn - exact).abs().max() <= 0.51  # half a step between 5 levels, and rounding
+    assert data.is_withheld[rocket_in("autoencoder", 0)] and not data.is_withheld[rocket_in("stable-diffusion", 0)]
+    assert rocket_in("autoencoder", 5) == rocket_in("autoencoder", 0)  # it comes back
+
+
+def test_what_the_encoder_says_becomes_the_latent_and_the_picture():
+    model, data = shipped_autoencoder(), schematics.emoji(64)
+    gaussian = model.posterior(data.pictures[rocket_in("autoencoder", 0)][None] / 127.5 - 1)
+    _, mean, log_variance, noise, z, back, _ = pictures_in("autoencoder")
+    assert correlation(channels_of(mean), gaussian.mean[0].clamp(-2, 2)) > 0.9
+    assert correlation(channels_of(log_variance), gaussian.log_variance[0]) > 0.9
+    by_hand = gaussian.mean[0] + (gaussian.log_variance[0] / 2).exp() * channels_of(noise)
+    assert correlation(channels_of(z), by_hand.clamp(-2, 2)) > 0.9
+    decoded_again = (model.decoder(gaussian.mean).clamp(-1, 1)[0] + 1) * 127.5
+    assert (back - decoded_again).abs().mean() < 16
+
+
+def test_sampling_goes_from_noise_to_the_latent_of_the_picture_that_is_decoded():
+    model, data = shipped_autoencoder(), schematics.emoji(64)
+    z_T, between, drawn = (channels_of(picture) for picture in pictures_in("stable-diffusion")[4:7])
+    last = rocket_in("stable-diffusion", 7)
+    exact = model.encode(data.pictures[last][None] / 127.5 - 1)[0].clamp(-2, 2)
+    assert (z_T.abs() == 2).float().mean().item() == pytest.approx(0.32, abs=0.05)  # Gaussian: beyond 1 deviation
+    assert abs(correlation(z_T, exact)) < 0.1 < 0.3 < correlation(between, exact) < 0.9 < correlation(drawn, exact)
+    assert last != rocket_in("stable-diffusion", 0)
+
+
+def test_the_autoencoder_has_the_sizes_and_the_weight_that_are_written():
+    words = " ".join(words_of("autoencoder"))
+    assert f"64 × 64 × 3 = {64 * 64 * 3:,} numbers" in words
+    channels, height, width = shipped_autoencoder().latent_shape((3, 64, 64))
+    assert f"{height} × {width} × {channels} = {height * width * channels:,} numbers" in words
+    assert f"kl_weight, {signature(autoencoder_loss).parameters['kl_weight'].default}" in words
+
+
+def test_a_local_prediction_is_the_closed_form_and_local():
+    schedule, t = NoiseSchedule(linear_betas(20, 0.01, 0.3)), torch.tensor([7])
+    alpha_bar = schedule.alpha_bars[7]
+    latents = torch.tensor([-1.0, 1.0]).reshape(2, 1, 1, 1)
+    z_t = torch.tensor([[[[0.3]]]])
+    exact = torch.tanh(alpha_bar.sqrt() * z_t / (1 - alpha_bar))
+    torch.testing.assert_close(schematics.best_local_z_0_hat(latents, schedule, z_t, t), exact)
+    generator = torch.Generator().manual_seed(0)
+    latents, z_t = torch.randn(5, 4, 6, 6, generator=generator), torch.randn(1, 4, 6, 6, generator=generator)
+    changed = z_t.clone()
+    changed[..., 0, 0] += 1
+    before, after = (schematics.best_local_z_0_hat(latents, schedule, z, t) for z in (z_t, changed))
+    is_same = (before == after).all(dim=1)[0]
+    assert is_same[2:].all() and is_same[:, 2:].all() and not is_same[:2, :2].any()
+
+
+def test_what_is_frozen_has_a_snowflake_and_the_unet_has_none():
+    name, marked = "stable-diffusion", {True: [], False: []}
+    badges = [badge for badge in parse(name).iter(f"{SVG}circle") if has_class(badge, "badge")]
+    corners = {(float(badge.get("cx")), float(badge.get("cy"))) for badge in badges}
+    for box in parse(name).iter(f"{SVG}rect"):
+        if has_class(box, "box", "network"):
+            x, y, width, height = (float(box.get(key)) for key in ("x", "y", "width", "height"))
+            starts = [(words, left, top) for words, (left, top, *_) in rectangles(name).items()]
+            inside = [words for words, left, top in starts if x < left < x + width and y < top < y + height]
+            marked[(x + width, y) in corners].append(inside[0].partition(": ")[2])
+    assert sorted(marked[True]) == ["decoder", "encoder", "tokenizer, text encoder"]
+    assert marked[False] == ["U-Net"] * 3
 
 
 def test_the_unet_has_the_sizes_that_the_network_has():

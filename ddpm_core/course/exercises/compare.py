@@ -141,8 +141,8 @@ class Compare:
     def _returns(self, function: Callable, given: Sequence[Tensor]) -> bool:
         """Does the function return the given tensors?"""
         try:
-            others = [torch.as_tensor(self._tensor(function, case)) for case in self.cases]
-            return all(map(self._close, given, others))
+            others = (torch.as_tensor(self._tensor(function, case)) for case in self.cases)
+            return all(map(self._close, given, others))  # most differ in the first case, and end here
         except (RuntimeError, IndexError, NotYet):  # with this bug the shapes do not even fit
             return False
 
@@ -226,6 +226,14 @@ def check_output(output: object, expected: Tensor, case: tuple = (), what: str =
             + (f" {NOT_RESHAPED}" if spread else "")
         )
     return output.detach()
+
+
+def check_learnable(loss: object, from_what: str) -> None:
+    """Raises NotYet where nothing can be learnt from a loss, as no gradient flows from it. from_what: the vectors."""
+    if isinstance(loss, float):
+        raise NotYet("it returns a plain number, from which nothing can be learnt: leave out .item() and float().")
+    if isinstance(loss, Tensor) and not loss.requires_grad:
+        raise NotYet(f"no gradient flows from the loss to {from_what}: is there a .detach() or no_grad() too many?")
 
 
 # What the exercises are tried on.

@@ -37,8 +37,13 @@ def floats(**two: object) -> None:
         raise ValueError(f"{name_a} and {name_b} must have one shape; got {tuple(a.shape)} and {tuple(b.shape)}")
 
 
-def pictures(pictures: object, name: str = "pictures", bytes_too: bool = False, look: bool = True) -> None:
-    """A float tensor (N, C, H, W) with values in [-1, 1]; bytes_too allows uint8, look=False any values."""
+def pictures(
+    pictures: object, name: str = "pictures", bytes_too: bool = False, look: bool = True, hint: str = ""
+) -> None:
+    """A float tensor (N, C, H, W) with values in [-1, 1]; bytes_too allows uint8, look=False any values.
+
+    hint: what to say of other values, where they do not look like bytes
+    """
     if not isinstance(pictures, Tensor) or pictures.ndim != 4 or len(pictures) == 0:
         raise ValueError(f"{name} must be a tensor of pictures, (N, C, H, W); got {describe(pictures)}")
     if bytes_too and pictures.dtype == torch.uint8:
@@ -49,7 +54,7 @@ def pictures(pictures: object, name: str = "pictures", bytes_too: bool = False, 
         )
     low, high = (pictures.min().item(), pictures.max().item()) if look else (-1, 1)
     if not (low >= -1 and high <= 1):  # written so that NaN fails too
-        hint = f" For values 0..255: {name} / 127.5 - 1" if low >= 0 and high > 2 else ""
+        hint = f" For values 0..255: {name} / 127.5 - 1" if low >= 0 and high > 2 else hint
         raise ValueError(f"{name} must lie in [-1, 1]; these go from {low:.4g} to {high:.4g}.{hint}")
 
 
@@ -80,9 +85,12 @@ def one_picture(picture: object, name: str = "picture", bytes_too: bool = False)
     pictures(picture[None], name, bytes_too)
 
 
-def mask(mask: object, height: int, width: int) -> None:
+def mask(mask: object, height: int, width: int, of: str = "the picture", may_be_empty: bool = True) -> None:
+    """Bool (height, width), True where something is to be redrawn. of: what has that size."""
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != (height, width):
-        raise ValueError(f"mask must be bool, ({height}, {width}), as the picture is; got {describe(mask)}")
+        raise ValueError(f"mask must be bool, ({height}, {width}), as {of} is; got {describe(mask)}")
+    if not may_be_empty and not mask.any():
+        raise ValueError("mask is False everywhere, so there is nothing to redraw")
 
 
 def points(points: object, num_pictures: int) -> None:

@@ -52,7 +52,7 @@ def number(
     if is_number and least <= value <= most and value > above:
         return
     if above > -math.inf:
-        limits = f"be a number above {above:g}"
+        limits = f"be a number above {above:g}" + (f" and at most {most:g}" if most < math.inf else "")
     elif most < math.inf:
         limits = f"be a number between {least:g} and {most:g}"
     else:

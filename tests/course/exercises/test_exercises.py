@@ -1,5 +1,6 @@
 """The checks against answers that the package has never seen: right ones in many styles, and planted bugs."""
 
+import copy
 import inspect
 import textwrap
 from pathlib import Path
@@ -11,6 +12,7 @@ import answers_04
 import answers_05
 import answers_06
 import answers_07
+import answers_08
 import nbformat
 import pytest
 import torch
@@ -47,7 +49,7 @@ def written(name: str, body: str):
     return namespace["answer"]
 
 
-TABLES = answers_01, answers_02, answers_03, answers_04, answers_05, answers_06, answers_07
+TABLES = answers_01, answers_02, answers_03, answers_04, answers_05, answers_06, answers_07, answers_08
 # Right answers, written in other ways than the package's: loops, einsum, float64, the paper's other forms.
 RIGHT = {name: bodies for table in TABLES for name, bodies in table.RIGHT.items()}
 # Each exercise's planted bugs: words of the hint that the learner must get, and the learner's code, or several of them.
@@ -118,6 +120,8 @@ def test_what_is_revealed_is_correct_where_it_is_pasted_into_its_notebook(name, 
 def moved(argument: object, device: str) -> object:
     if isinstance(argument, NoiseSchedule):
         return argument.to(device).trusting()  # nothing of it can be looked at where there are no numbers
+    if isinstance(argument, torch.nn.Module):
+        return copy.deepcopy(argument).to(device)  # a module moves itself, and this one is still needed
     return argument.to(device) if isinstance(argument, torch.Tensor) else argument
 
 
@@ -126,6 +130,7 @@ def moved(argument: object, device: str) -> object:
     [
         *("add_noise", "posterior", "time_embedding", "ddpm_step", "ddim_step", "v_to_eps"),
         *("ddim_eta_step", "inpaint_step", "contrastive_loss", "search", "zero_shot", "keep_pairs"),
+        *("kl", "autoencoder_loss", "encode"),
     ],
 )
 def test_what_is_revealed_makes_no_tensor_on_another_device_than_its_inputs(name):
