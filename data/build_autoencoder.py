@@ -13,7 +13,7 @@ import torch
 
 from ddpm_core import EmojiDataset, TrainingState, load_checkpoint, resume_training, save_checkpoint
 from ddpm_core.support.pixels import from_bytes
-from ddpm_core.systems.stable_diffusion import Autoencoder, encoded, train_autoencoder
+from ddpm_core.systems.stable_diffusion import Autoencoder, decoded, encoded, train_autoencoder
 
 PATH = Path(__file__).parent / "autoencoder.safetensors"
 UNFINISHED = PATH.with_name("autoencoder-unfinished.safetensors")  # with all that training needs to go on
@@ -27,14 +27,11 @@ def new_autoencoder() -> Autoencoder:
         return Autoencoder(3, (48, 96), blocks_per_level=2)
 
 
-@torch.no_grad()
 def decibels(autoencoder: Autoencoder) -> float:
-    """PSNR of the pictures of withheld pairs, the mean over pictures, which are cut to [-1, 1] first."""
+    """Peak signal-to-noise ratio of the decoded pictures of withheld pairs, the mean over pictures."""
     pictures = EmojiDataset(split="withheld").pictures
-    latents = encoded(autoencoder, pictures)
-    decoded = torch.cat([autoencoder.decode(some).clamp(-1, 1) for some in latents.split(64)])
-    errors = (decoded - from_bytes(pictures)).square().mean(dim=(1, 2, 3))
-    return (10 * torch.log10(4 / errors)).mean().item()
+    errors = decoded(autoencoder, encoded(autoencoder, pictures)) - from_bytes(pictures)
+    return (10 * torch.log10(4 / errors.square().mean(dim=(1, 2, 3)))).mean().item()
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from ddpm_core.blocks import AttentionBlock, CrossAttentionBlock, ResidualBlock,
 from ddpm_core.checkpoint import (
     Checkpoint,
     load_checkpoint,
+    model_checksum,
     resume_training,
     save_checkpoint,
     shipped_checkpoint,

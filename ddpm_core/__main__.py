@@ -15,7 +15,7 @@ from ddpm_core.scale import export_diffusers
 from ddpm_core.scale.draw import PICTURES, draw
 from ddpm_core.scale.one_sentence import OneSentence
 from ddpm_core.scale.picture_search import SHOWN, search_pictures
-from ddpm_core.scale.recipes import PRESETS
+from ddpm_core.scale.recipes import EXPORTABLE, PRESETS
 from ddpm_core.scale.run import train_run
 from ddpm_core.scale.settings import DEFAULTS
 from ddpm_core.scale.speed import PRECISIONS
@@ -171,7 +171,7 @@ def export(checkpoint, folder) -> None:
     python -m ddpm_core export emoji emoji-for-diffusers
     """
     if checkpoint not in PRESETS and not Path(checkpoint).is_file():
-        raise ValueError(f"there is no file {checkpoint!r}; the models of the course are {' and '.join(PRESETS)}")
+        raise ValueError(f"there is no file {checkpoint!r}; the course's models to export: {' and '.join(EXPORTABLE)}")
     export_diffusers(shipped_checkpoint(checkpoint) if checkpoint in PRESETS else checkpoint, folder)
     click.echo(f"How to draw with it stands in {folder / 'README.md'}")
 

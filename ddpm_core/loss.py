@@ -52,13 +52,15 @@ def loss_by_timestep(
     pictures: Tensor,
     num_points: int = 10,
     seed: int = 0,
+    bounded: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Mean squared error of the predicted noise at num_points evenly spaced timesteps: (steps, losses), both (n,).
 
-    pictures: (N, C, H, W) in [-1, 1], on the network's device. The same seed gives every network the same noise.
+    pictures: (N, C, H, W) in [-1, 1], on the network's device. The same seed gives every network the same noise
+    bounded:  False for latents, as in train
     """
     guards.eps_model(eps_model)
-    guards.pictures(pictures)
+    guards.pictures(pictures, look=bounded, hint=guards.FOR_LATENTS)
     generator = torch.Generator(pictures.device).manual_seed(seed)
     steps = torch.linspace(0, len(schedule) - 1, num_points).round().long()
     losses = []

@@ -12,7 +12,7 @@ from ddpm_core.prediction import noise_predictor
 from ddpm_core.schedule import NoiseSchedule
 from ddpm_core.support import guards
 from ddpm_core.support.memory import explain_out_of_memory
-from ddpm_core.support.pixels import from_bytes
+from ddpm_core.support.pixels import as_floats
 from ddpm_core.training_state import LastGood, TrainingState
 
 Batches = Iterator[tuple[Tensor, Tensor | None]]  # pictures (B, C, H, W) and their conditions (B, ...)
@@ -72,9 +72,8 @@ def train(
 ) -> Iterator[TrainingState]:
     """Teaches state.model what it predicts, with fit (DDPM algorithm 1). Raises what fit raises, and OutOfMemory.
 
-    pictures: (N, C, H, W) floats in [-1, 1], or uint8, which takes a quarter of the memory; every iteration draws
-              batch_size of them at random. Or, for more pictures than memory holds, a function that returns an
-              endless iterator of batches (pictures, cond), from the batch of a given number on
+    pictures: (N, C, H, W) floats in [-1, 1] or uint8; every iteration draws batch_size of them at random. Or, for more
+              than memory holds, a function: number of a batch -> endless iterator of (pictures, cond) from there on
     """
     guards.instance("state", state, TrainingState, "TrainingState(model)")
     guards.instance("schedule", schedule, NoiseSchedule, "NoiseSchedule(betas)")
@@ -96,7 +95,7 @@ def train(
     if isinstance(pictures, Tensor):
         batches = draw_batches(pictures, cond, batch_size, generator)
     else:
-        batches = stream_batches(pictures(state.iteration), batch_size, null_cond, state.device)
+        batches = stream_batches(pictures(state.iteration), batch_size, null_cond, state.device, bounded)
     with explain_out_of_memory(batch_size):
         yield from fit(state, batch_loss, batches, *numbers)
 
@@ -107,14 +106,15 @@ def draw_batches(pictures: Tensor, cond: Tensor | None, batch_size: int, generat
     cond = None if cond is None else cond.to(generator.device)
     while True:
         rows = torch.randint(len(pictures), (batch_size,), generator=generator, device=generator.device)
-        batch = pictures[rows]
-        yield from_bytes(batch) if batch.dtype == torch.uint8 else batch, None if cond is None else cond[rows]
+        yield as_floats(pictures[rows]), None if cond is None else cond[rows]
 
 
-def stream_batches(batches: Batches, batch_size: int, null_cond: Tensor | None, device: torch.device) -> Batches:
+def stream_batches(
+    batches: Batches, batch_size: int, null_cond: Tensor | None, device: torch.device, bounded: bool = True
+) -> Batches:
     """Batches that somebody else drew, on the device. Raises ValueError or TypeError where one does not fit."""
     for x_0, cond in batches:
-        guards.batch(x_0, cond, batch_size, null_cond)
+        guards.batch(x_0, cond, batch_size, null_cond, bounded)
         yield x_0.to(device, non_blocking=True), None if cond is None else cond.to(device, non_blocking=True)
 
 

@@ -1,12 +1,28 @@
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from diffusers.utils import dynamic_modules_utils
 from torch import Tensor
 
-from ddpm_core import DigitReader, NoiseSchedule, linear_betas, load_digits
+from ddpm_core import (
+    CLIP,
+    Autoencoder,
+    DigitReader,
+    ImageEncoder,
+    NoiseSchedule,
+    TextEncoder,
+    TextToImage,
+    Tokenizer,
+    TrainingState,
+    UNet,
+    linear_betas,
+    load_digits,
+    save_checkpoint,
+)
+from ddpm_core.checkpoint import model_checksum
 from ddpm_core.training_state import LastGood
 
 
@@ -61,3 +77,24 @@ def a_look_every_50_iterations(monkeypatch):
         self.check_every = 50
 
     monkeypatch.setattr(LastGood, "__init__", seldom)
+
+
+@pytest.fixture
+def latent_pair(tmp_path, monkeypatch) -> Path:
+    """In place of data/: an untrained Stable Diffusion of 16x16 pictures, and the CLIP that lent it a text encoder."""
+    torch.manual_seed(0)
+    autoencoder, tokenizer = Autoencoder(3, (8, 8)), Tokenizer(["cat", "noto", "rocket", "火", "箭"], max_length=4)
+    image_encoder = ImageEncoder(3, (8,), patch_size=4, dim=8, picture_size=(16, 16))
+    clip = CLIP(image_encoder, TextEncoder(len(tokenizer), 4, dim=8, num_layers=1), tokenizer)
+    model = TextToImage(UNet(4, (8,), context_dim=8, predicts="x_0"), clip.text_encoder, tokenizer)
+    for weight in [*autoencoder.parameters(), *model.parameters()]:
+        if not weight.any():  # as after some training
+            torch.nn.init.normal_(weight, std=0.2)
+    autoencoder.standardise(torch.rand(8, 3, 16, 16) * 2 - 1)
+    notes = dict(picture_size=[3, 16, 16], guidance_scale=1.5, autoencoder=model_checksum(autoencoder))
+    folder, schedule = tmp_path / "data", NoiseSchedule(linear_betas(60))
+    save_checkpoint(folder / "clip.safetensors", TrainingState(clip))
+    save_checkpoint(folder / "autoencoder.safetensors", TrainingState(autoencoder))
+    save_checkpoint(folder / "stable-diffusion.safetensors", TrainingState(model), schedule, notes)
+    monkeypatch.setattr("ddpm_core.support.files.data_folder", lambda: folder)
+    return folder

@@ -15,9 +15,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from ddpm_core import NoiseSchedule, cosine_betas, sample
+from ddpm_core.support.pixels import from_bytes
 
 FOLDER = Path(__file__).parent / "benchmarks"
-SLOW = ["training_speed", "scaling"]  # even in quick mode
+SLOW = ["training_speed", "scaling", "latents_against_pixels"]  # even in quick mode
+WITH_PLOT = ["scaling", "latents_against_pixels"]
 HELPERS = {"common", "peers", "summary"}
 BENCHMARKS = sorted(path for path in FOLDER.glob("*.py") if path.stem not in HELPERS)
 
@@ -49,7 +51,7 @@ def test_a_quick_run_writes_its_results_and_the_summary_reads_them(name, tmp_pat
     summary.main(["--out", str(tmp_path)])
     page = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "numbers mean nothing" in page and all(column in page for column in result["rows"][0])
-    assert (f"]({name}.png)" in page) == (tmp_path / f"{name}.png").is_file() == (name == "scaling")
+    assert (f"]({name}.png)" in page) == (tmp_path / f"{name}.png").is_file() == (name in WITH_PLOT)
 
 
 def test_the_summary_begins_with_the_targets(tmp_path, capsys):
@@ -237,3 +239,38 @@ def test_a_peers_loop_learns(peers, network):
     common.exhaust(loop, 2)
     moved = [not torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True)]
     assert statistics.mean(moved) > 0.9
+
+
+# ---------------------------------------------------------------- latents and pixels
+
+
+@pytest.fixture(scope="module")
+def latents_race():
+    return importlib.import_module("latents_against_pixels")
+
+
+def test_the_rivals_differ_in_what_a_position_is_and_in_little_else(latents_race, monkeypatch):
+    """Nearly as many weights; about as much work in patches of 8 as in latents, four times as much in patches of 4."""
+    monkeypatch.setattr(latents_race, "BATCH_SIZE", 2)
+    weights, flops = {}, {}
+    for name, recipe in latents_race.RECIPES.items():
+        shape = (4, 16, 16) if recipe.autoencoder else (3, 64, 64)
+        contestant = latents_race.Contestant(recipe, torch.zeros(1, *shape), ["noto rocket"], None)
+        contestant.begin(1)
+        model = contestant.state.model
+        weights[name] = sum(weight.numel() for weight in model.unet.parameters())
+        flops[name] = contestant.flops(backward=True)
+        assert not any(weight.requires_grad for weight in model.text_encoder.parameters())
+    first = weights[latents_race.LATENTS]
+    assert all(count == pytest.approx(first, rel=0.1) for count in weights.values())
+    assert 1 <= flops[latents_race.COARSE] / flops[latents_race.LATENTS] < 1.2
+    assert 3 < flops[latents_race.FINE] / flops[latents_race.LATENTS] < 5
+
+
+def test_only_trained_pairs_are_asked_for_and_real_pictures_pass(latents_race):
+    exam = latents_race.Examination(num_pairs=10, num_steps=1)
+    data = exam.data
+    assert len(exam.asked.unique()) == 10 and [len(rows) for rows in exam.by_language.values()] == [5, 5]
+    assert data.is_everyday[exam.asked].all() and not data.is_withheld[exam.asked].any()
+    pictures = from_bytes(data.pictures[exam.asked])
+    assert exam.judge(pictures) == (1, 1) and exam.judge(pictures.roll(1, dims=0))[0] < 0.5

@@ -23,6 +23,7 @@ from ddpm_core import (
     save_checkpoint,
     train,
 )
+from ddpm_core.checkpoint import model_checksum
 from ddpm_core.support.tensor_file import read_tensors, write_tensors
 
 FORMATS = ("ddpm_core 2", "ddpm_core 3")
@@ -314,6 +315,18 @@ def test_a_network_with_text_and_one_without_do_not_resume_each_other(reader_sta
         save_checkpoint(path, saved, schedule, with_training=True)
         with pytest.raises(CheckpointError, match="another architecture"):
             resume_training(other, load_checkpoint(path))
+
+
+def test_the_checksum_of_a_model_tells_any_other_one(reader_state, schedule, path):
+    save_checkpoint(path, reader_state, schedule)
+    model = load_checkpoint(path).model
+    original = model_checksum(reader_state.ema_model)
+    assert len(original) == 64 and model_checksum(model) == original
+    assert model_checksum(model.to(memory_format=torch.channels_last)) == original  # laid out otherwise
+    model.text_encoder.state_dict()["token_embedding.weight"][3, 4] += 1e-6
+    words = new_reader(["a red seven", "绿色的七", "the digit seven in blue"])  # the same weights, under other words
+    words.load_state_dict(reader_state.ema_model.state_dict())
+    assert len({original, model_checksum(model), model_checksum(words), model_checksum(model.unet)}) == 4
 
 
 @pytest.mark.slow

@@ -97,12 +97,16 @@ def test_a_slip_is_named(schedule, x_0, eps_model, gamma, words):
         diffusion_loss(eps_model, schedule, x_0, min_snr_gamma=gamma)
 
 
-def test_loss_by_timestep_is_the_mean_squared_error_at_each_step(digits, schedule):
-    pictures, generator = digits[:5], torch.Generator().manual_seed(3)
+@pytest.mark.parametrize("bounded", [True, False])
+def test_loss_by_timestep_is_the_mean_squared_error_at_each_step(bounded, digits, schedule):
+    pictures, generator = digits[:5] if bounded else 3 * digits[:5], torch.Generator().manual_seed(3)
     weight = torch.ones(1, requires_grad=True)  # as a network has
-    steps, losses = loss_by_timestep(lambda x_t, t: tenth(x_t, t) * weight, schedule, pictures, num_points=4, seed=3)
+    options = dict(num_points=4, seed=3, bounded=bounded)
+    steps, losses = loss_by_timestep(lambda x_t, t: tenth(x_t, t) * weight, schedule, pictures, **options)
     assert steps.tolist() == [0, 33, 66, 99] and not losses.requires_grad
     for step, loss in zip(steps.tolist(), losses.tolist(), strict=True):
         eps, alpha_bar = torch.randn(5, 1, 8, 8, generator=generator), schedule.alpha_bars[step]
         x_t = alpha_bar.sqrt() * pictures + (1 - alpha_bar).sqrt() * eps
         assert loss == pytest.approx((x_t * step / 10 - eps).square().mean().item(), rel=1e-5)
+    with pytest.raises(ValueError, match=r"pictures must lie in \[-1, 1\]"):
+        loss_by_timestep(tenth, schedule, 3 * pictures)

@@ -31,6 +31,7 @@ from ddpm_core import (
     TrainingState,
     UNet,
     cosine_betas,
+    generate,
     index_pictures,
     load_checkpoint,
     load_digit_scenes,
@@ -41,6 +42,7 @@ from ddpm_core import (
 )
 from ddpm_core import __main__ as command_line
 from ddpm_core.__main__ import main
+from ddpm_core.checkpoint import model_checksum
 from ddpm_core.course import doctor
 from ddpm_core.scale import draw as drawing
 from ddpm_core.scale import picture_search
@@ -653,8 +655,8 @@ def test_guidance_and_the_negative_prompt_reach_the_sampler(text_checkpoint, mon
     monkeypatch.setattr(drawing, "generate", lambda model, *rest: asked.append(rest[1:]) or generate(model, *rest))
     succeed("sample", text_checkpoint, "red 7", "--guidance-scale", 0, "--negative", "blue", "--num-steps", 5)
     succeed("sample", text_checkpoint, "--sampler", "ddim")
-    by_default = ([""] * 16, (3, 28, 28), 3.0, "", 50, 0, "ddim")
-    assert asked == [(["red 7"], (3, 28, 28), 0.0, "blue", 5, 0, "ddpm"), by_default]
+    by_default = ([""] * 16, (3, 28, 28), 3.0, "", 50, 0, "ddim", True)
+    assert asked == [(["red 7"], (3, 28, 28), 0.0, "blue", 5, 0, "ddpm", True), by_default]
 
 
 def test_each_sampler_draws_its_own_way_with_prompts_and_without(drawn, checkpoint, text_checkpoint):
@@ -697,6 +699,126 @@ def test_a_network_that_draws_nothing_is_named():
     save_checkpoint("reader.safetensors", TrainingState(ImageEncoder(3, (8,))), None, with_training=True)
     assert "holds the network ImageEncoder, which draws no pictures" in fail("sample", "reader.safetensors")
     assert "holds the network ImageEncoder" in fail("train", "reader.safetensors", "--resume")
+
+
+# train and sample in the latents of an autoencoder
+
+
+@pytest.fixture
+def latent_preset(latent_pair, monkeypatch) -> Preset:
+    """A preset of that kind, with two captions for each picture, that is done within a second."""
+    pictures = torch.randint(256, (3, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    captions = ["noto cat", "noto rocket", "cat", "火 noto", "火 箭", "火"]
+    preset = dataclasses.replace(
+        PRESETS["stable-diffusion"],
+        load=lambda: (pictures, captions),
+        unet=dict(channels=(8,), predicts="x_0"),
+        text_dim=8,
+        num_iterations=4,
+        options=PRESETS["stable-diffusion"].options | dict(batch_size=4),
+        schedule=NoiseSchedule(cosine_betas(60)),
+        prompts=("noto cat", "火 箭"),
+        score=lambda model, schedule, guidance_scale, autoencoder: {"channels": autoencoder.config["in_channels"]},
+    )
+    monkeypatch.setitem(PRESETS, "stable-diffusion", preset)
+    return preset
+
+
+def weights(part: torch.nn.Module) -> list[torch.Tensor]:
+    return list(part.state_dict().values())
+
+
+def test_a_latent_model_is_trained_beside_a_frozen_text_encoder_and_goes_on_as_if_never_stopped(
+    latent_preset, latent_pair, interrupt, monkeypatch
+):
+    given, train = [], runs.train
+    monkeypatch.setattr(runs, "train", lambda *rest, **options: given.append(rest[2]) or train(*rest, **options))
+    succeed("train", "whole.safetensors", "--preset", "stable-diffusion")
+    whole = load_checkpoint("stable-diffusion.safetensors")
+    autoencoder = load_checkpoint(latent_pair / "autoencoder.safetensors").model
+    pictures, captions = latent_preset.load()
+    assert torch.equal(given[0], autoencoder.encode(pictures / 127.5 - 1).repeat(2, 1, 1, 1))
+    assert whole.notes["autoencoder"] == model_checksum(autoencoder) and whole.notes["scores"] == {"channels": 3}
+    assert whole.notes["picture_size"] == [3, 16, 16] and PIL.Image.open("whole.png").width > 100
+    interrupt(2)
+    assert "Stopped at iteration 2." in succeed("train", "parts.safetensors", "--preset", "stable-diffusion")
+    succeed("train", "parts.safetensors", "--resume")
+    assert content("parts.safetensors")["losses"] == content("whole.safetensors")["losses"]
+    resumed, clip = load_checkpoint("stable-diffusion.safetensors"), load_checkpoint(latent_pair / "clip.safetensors")
+    assert all(map(torch.equal, weights(resumed.model), weights(whole.model)))
+    unrounded = load_checkpoint("whole.safetensors").model
+    assert all(map(torch.equal, weights(unrounded.text_encoder), weights(clip.model.text_encoder)))
+    rounded = [weight.half().float() for weight in weights(unrounded)]
+    assert all(map(torch.equal, weights(whole.model), rounded))
+    kinds = {weight.dtype for name, weight in load_file("stable-diffusion.safetensors").items() if name != "betas"}
+    assert kinds == {torch.float16}
+    torch.manual_seed(0)
+    untrained = latent_preset.new_model(4, captions).unet
+    assert not all(map(torch.equal, weights(whole.model.unet), weights(untrained)))
+    assert "1 picture" in succeed("sample", "stable-diffusion.safetensors", "noto cat", "--num-steps", 2)
+
+
+@pytest.mark.parametrize("missing", ["autoencoder", "clip"])
+def test_a_latent_model_is_not_trained_without_what_belongs_to_it(missing, latent_preset, latent_pair):
+    (latent_pair / f"{missing}.safetensors").unlink()
+    assert f"git checkout -- data/{missing}.safetensors" in fail("train", "--preset", "stable-diffusion")
+    assert not Path("runs/stable-diffusion.safetensors").exists()
+
+
+def spoil(autoencoder: Path) -> None:
+    """Puts another autoencoder in its place."""
+    other = load_checkpoint(autoencoder).model
+    other.latent_mean += 1
+    save_checkpoint(autoencoder, TrainingState(other))
+
+
+def test_a_latent_model_does_not_go_on_in_the_latents_of_another_autoencoder(latent_preset, latent_pair, interrupt):
+    interrupt(2)
+    succeed("train", "new.safetensors", "--preset", "stable-diffusion")
+    before = Path("new.safetensors").read_bytes()
+    spoil(latent_pair / "autoencoder.safetensors")
+    assert "in the latents of another autoencoder" in fail("train", "new.safetensors", "--resume")
+    assert Path("new.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_what_is_drawn_in_latents_is_decoded(at_once, drawn, latent_pair):
+    loaded = load_checkpoint(latent_pair / "stable-diffusion.safetensors")
+    autoencoder = load_checkpoint(latent_pair / "autoencoder.safetensors").model
+    prompts = ["noto cat", "rocket", "火 箭"]
+    *_, z_0 = generate(loaded.model, loaded.schedule, prompts, (4, 4, 4), 1.5, num_steps=5, seed=3, clip_x_0=False)
+    assert z_0.abs().max() > 1.1  # clipped it would be another one
+    for command in ([latent_pair / "stable-diffusion.safetensors"], ["--model", "stable-diffusion"]):
+        pictures = drawn(*command, *prompts, "--seed", 3, at_once=at_once, side=4)
+        torch.testing.assert_close(pictures, autoencoder.decode(z_0), rtol=0, atol=1e-4)
+    half = drawn(*command, *prompts, "--seed", 3, "--precision", "bfloat16")
+    assert 0 < (half.float() - autoencoder.decode(z_0)).abs().mean() < 0.1
+
+
+def test_a_style_that_no_caption_had_is_named(latent_pair):
+    text = succeed("sample", "--model", "stable-diffusion", "pixel cat", "noto cat", "--num-steps", 2)
+    assert "'pixel cat': no training caption had \"pixel\"" in text and text.count("Note") == 1
+
+
+@pytest.mark.parametrize("missing", ["autoencoder", "stable-diffusion"])
+def test_half_of_a_pair_draws_nothing(missing, latent_pair):
+    (latent_pair / f"{missing}.safetensors").unlink()
+    assert f"git checkout -- data/{missing}.safetensors" in fail("sample", "--model", "stable-diffusion", "noto cat")
+    assert not Path("samples.png").exists()
+
+
+def test_latents_are_not_decoded_by_another_autoencoder(latent_pair):
+    spoil(latent_pair / "autoencoder.safetensors")
+    message = fail("sample", "--model", "stable-diffusion", "noto cat")
+    assert "another autoencoder than the course's" in message and not Path("samples.png").exists()
+
+
+def test_an_autoencoder_alone_draws_nothing_and_is_trained_elsewhere(latent_pair):
+    path = latent_pair / "autoencoder.safetensors"
+    assert "holds the network Autoencoder, which draws no pictures" in fail("sample", path)
+    assert "holds the network Autoencoder" in fail("train", path, "--resume")
+    for checkpoint, words in {path: "Autoencoder, which draws no pictures", "stable-diffusion": "latents"}.items():
+        assert words in fail("export", checkpoint, "made") and not Path("made").exists()
 
 
 @pytest.mark.parametrize(
@@ -991,7 +1113,7 @@ def test_a_checkpoint_is_exported_by_its_path_or_by_its_name(name, checkpoint):
     "arguments, words",
     [
         (["missing.safetensors", "made"], "no file 'missing.safetensors'"),
-        (["emojis", "made"], "the models of the course are digit-scenes and emoji"),
+        (["emojis", "made"], "models to export: digit-scenes and emoji"),
         (["", "made"], "no file ''"),
         (["tiny.safetensors", "full"], "full must be empty"),
         (["tiny.safetensors", "tiny.safetensors"], "no folder tiny.safetensors"),

@@ -142,6 +142,34 @@ def test_the_sampler_is_the_one_that_is_asked_for(model, schedule):
         generate(model, schedule, CAPTIONS, SHAPE, sampler="euler")
 
 
+class OfAGaussian(TextToImage):
+    """Tells the noise exactly, where every number of x_0 is drawn from a Gaussian: mean 3, standard deviation 0.5."""
+
+    def forward(self, x_t: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
+        alpha_bar = LONG.alpha_bars[t][:, None, None, None]
+        return (1 - alpha_bar).sqrt() * (x_t - 3 * alpha_bar.sqrt()) / (0.25 * alpha_bar + 1 - alpha_bar)
+
+
+LONG = NoiseSchedule(linear_betas(1000))
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpm-solver", "ddpm"])
+def test_without_clipping_latents_far_from_0_are_drawn_as_they_should_be(model, sampler):
+    """The probability flow of a Gaussian has a closed form (Song et al. 2021, section 4.3)."""
+    gaussian = OfAGaussian(model.unet, model.text_encoder, model.tokenizer)
+    options = dict(guidance_scale=1, num_steps=400, sampler=sampler)
+    z_0 = last(generate(gaussian, LONG, ["blue"] * 40, SHAPE, clip_x_0=False, **options))
+    if sampler == "ddpm":
+        assert z_0.mean().item() == pytest.approx(3, abs=0.04)  # four standard errors of 2,560 numbers
+        assert z_0.std().item() == pytest.approx(0.5, abs=0.03)
+    else:
+        x_T = torch.stack([torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed)) for seed in range(40)])
+        alpha_bar = LONG.alpha_bars[-1]
+        expected = 3 + 0.5 * (x_T - 3 * alpha_bar.sqrt()) / (0.25 * alpha_bar + 1 - alpha_bar).sqrt()
+        torch.testing.assert_close(z_0, expected, rtol=0, atol=0.03)
+    assert last(generate(gaussian, LONG, ["blue"], SHAPE, **options)).max() <= 1
+
+
 def test_generating_does_not_touch_the_global_randomness(model, schedule):
     before = torch.get_rng_state()
     last(generate(model, schedule, CAPTIONS, SHAPE, num_steps=2))

@@ -2,6 +2,7 @@ import copy
 import math
 import subprocess
 import sys
+import warnings
 from itertools import count, islice, repeat
 
 import numpy as np
@@ -195,6 +196,21 @@ def test_batches_from_a_function_are_trained_on_from_the_one_that_is_next(new_ru
     finish(train(in_parts, schedule, batches, 10, **FAST))
     assert asked == [0, 0, 4]
     assert in_parts.losses == whole.losses and len(set(whole.losses)) == 10
+
+
+def test_latents_are_trained_on_as_they_are_where_they_are_not_bounded(new_run, digits, schedule):
+    latents, generator = 3 * digits[:50] + 5, torch.Generator().manual_seed(0)  # from 2 to 8
+    rows = torch.randint(50, (8,), generator=generator)
+    expected = diffusion_loss(new_run().model, schedule, latents[rows], generator).item()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # that none is below 0 means nothing here
+        losses = finish(train(new_run(), schedule, latents, 3, bounded=False, **FAST))
+    assert losses[0] == pytest.approx(expected, rel=1e-5)
+    batches = stream(*[(latents[:8], None)] * 3)
+    assert len(finish(train(new_run(), schedule, batches, 3, bounded=False, **FAST))) == 3
+    for data in (latents, batches):
+        with pytest.raises(ValueError, match=r"must lie in \[-1, 1\]; these go from 2"):
+            finish(train(new_run(), schedule, data, 3, **FAST))
 
 
 def test_a_network_in_the_models_place_is_called_instead_of_it(new_run, digits, schedule):

@@ -77,8 +77,9 @@ def rehearse() -> Iterator[Finding]:
     """Does once, within seconds, all that the notebooks do: finds what works on paper only."""
     yield _try("training and sampling", _train_and_sample, INSTALL)
     yield _try("figures", _draw_figure, INSTALL)
-    for name in PRESETS:
-        yield _try(f"{name} model", partial(_draw_with, name), f"git checkout -- data/{name}.safetensors")
+    for name, preset in PRESETS.items():
+        files = [f"data/{each}.safetensors" for each in (name, preset.autoencoder) if each]
+        yield _try(f"{name} model", partial(_draw_with, name), f"git checkout -- {' '.join(files)}")
     yield _try("widgets", _make_widget, INSTALL)
     yield _try("kernel", _start_kernel, f"{INSTALL}; if a firewall asks, allow Python on this machine itself")
 
@@ -225,15 +226,14 @@ def _draw_figure() -> str:
 def _draw_with(name: str) -> str:
     loaded = load_checkpoint(shipped_checkpoint(name), choose_profile().device)
     prompts, shape = PRESETS[name].prompts[:1], tuple(loaded.notes["picture_size"])
-    decode = dict(autoencoder=autoencoder_of(loaded))
-    _finite(draw_all(loaded.model, loaded.schedule, prompts, shape, guidance_scale=1.0, num_steps=2, **decode))
+    autoencoder = autoencoder_of(loaded)
+    _finite(draw_all(loaded.model, loaded.schedule, prompts, shape, 1.0, num_steps=2, autoencoder=autoencoder))
     return "loaded, draws"
 
 
-def _finite(drawn: Tensor) -> Tensor:
+def _finite(drawn: Tensor) -> None:
     if not drawn.isfinite().all():
         raise ArithmeticError("what it draws has values that are no numbers")
-    return drawn
 
 
 def _make_widget() -> str:

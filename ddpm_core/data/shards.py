@@ -145,7 +145,7 @@ class PictureTextShards:
                     sample = sample.shard.sample(sample.position)
                     reason = sample.reason
                 if not reason and (not to_pass or not sample.shard.is_known):
-                    pixels, reason = decoded(sample.picture, self.picture_size)
+                    pixels, reason = decoded_picture(sample.picture, self.picture_size)
                 sample.shard.judge(sample, reason)
                 if reason:
                     skipped[reason] += 1
@@ -192,7 +192,7 @@ def _leave_ctrl_c_to_the_reader(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def decoded(picture: bytes, size: int) -> tuple[Tensor | None, str | None]:
+def decoded_picture(picture: bytes, size: int) -> tuple[Tensor | None, str | None]:
     """The picture as uint8 (3, size, size), or the reason why not."""
     from PIL import Image
 

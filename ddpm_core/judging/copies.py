@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ddpm_core.support.pixels import from_bytes
+from ddpm_core.support.pixels import as_floats
 
 NEAR_COPY = 0.5  # a sample with a smaller copy ratio counts as a near-copy
 PIECE = 2**21  # numbers that are compared with all samples at a time, so that memory is bounded
@@ -73,5 +73,4 @@ def _in_pieces(samples: Tensor, pictures: Tensor) -> Iterator[tuple[int, Tensor]
 
 
 def _as_vectors(pictures: Tensor) -> Tensor:
-    floats = from_bytes(pictures) if pictures.dtype == torch.uint8 else pictures
-    return floats.flatten(1).double()
+    return as_floats(pictures).flatten(1).double()

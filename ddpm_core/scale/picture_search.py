@@ -21,7 +21,7 @@ from ddpm_core.data.captioned_folder import ENDINGS, files_in, no_pictures, pict
 from ddpm_core.data.emoji import CHECKSUMS
 from ddpm_core.data.one_shard import Shard
 from ddpm_core.data.shard_files import TARS, are_shards, find_shards
-from ddpm_core.data.shards import decoded
+from ddpm_core.data.shards import decoded_picture
 from ddpm_core.scale.recipes import PRESETS
 from ddpm_core.support.files import make_folder
 from ddpm_core.support.notices import collect_notices
@@ -118,7 +118,7 @@ class Shards:
     def samples(self, size: int) -> Iterator[Sample]:
         for number, path in enumerate(self.paths):
             for sample in Shard(path).samples():
-                picture, reason = (None, sample.reason) if sample.reason else decoded(sample.picture, size)
+                picture, reason = (None, sample.reason) if sample.reason else decoded_picture(sample.picture, size)
                 if reason:
                     self.skipped[reason] += 1
                 else:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -25,7 +25,7 @@ from ddpm_core.unet import UNet
 class Preset:
     """All that decides a run: data, networks, and how train is called."""
 
-    load: Callable[[], tuple[Tensor, list[str]]]  # pictures and captions: one each, or one after the other several
+    load: Callable[[], tuple[Tensor, list[str]]]  # pictures, and the first caption of each, then the second, ...
     unet: dict  # what UNet is made with, beside in_channels and context_dim
     text_dim: int
     schedule: NoiseSchedule
@@ -58,8 +58,18 @@ class Preset:
 
 
 def data_checksum(pictures: Tensor, captions: list[str]) -> str:
-    """A sha256 of what a model was trained on."""
-    return hashlib.sha256(to_bytes(pictures).numpy().tobytes() + "\n".join(captions).encode()).hexdigest()
+    """A sha256 of what a model was trained on: each picture as often as it has captions."""
+    sha256, pixels = hashlib.sha256(), to_bytes(pictures).numpy().tobytes()
+    for _ in range(len(captions) // len(pictures)):
+        sha256.update(pixels)
+    sha256.update("\n".join(captions).encode())
+    return sha256.hexdigest()
+
+
+def one_each(pictures: Tensor, captions: list[str]) -> Tensor:
+    """The pictures again and again, until there is one for each caption."""
+    rounds = len(captions) // len(pictures)
+    return pictures if rounds == 1 else pictures.repeat(rounds, 1, 1, 1)
 
 
 def _load_digit_scenes() -> tuple[Tensor, list[str]]:
@@ -134,6 +144,22 @@ def _score_stable_diffusion(
     return _score_emoji(model, schedule, guidance_scale, autoencoder, clip, size=64)
 
 
+EMOJI = Preset(
+    load=partial(_load_emoji, size=32),
+    # A small gamma gives the weight to heavy noise: only there does the caption decide what the picture becomes.
+    # To predict x_0 keeps the white around an emoji white.
+    unet=dict(channels=(32, 64, 128), cross_attention_levels=(1,), patch_size=2, predicts="x_0"),
+    text_dim=128,
+    schedule=NoiseSchedule(linear_betas()),
+    num_iterations=22_000,
+    options=dict(batch_size=64, learning_rate=1.5e-3, warmup_iterations=200, ema_decay=0.999, min_snr_gamma=0.02),
+    guidance_scale=1.5,
+    prompts=(
+        *("rocket", "twemoji rocket", "openmoji 火箭", "noto cat"),
+        *("blob 猫", "flat sunflower", "fluent 彩虹", "emojione snowman"),
+    ),
+    score=_score_emoji,
+)
 PRESETS = {
     "digit-scenes": Preset(
         load=_load_digit_scenes,
@@ -146,40 +172,17 @@ PRESETS = {
         prompts=("a red three left of a blue seven", "红色的三在蓝色的七左边"),
         score=_score_digit_scenes,
     ),
-    "emoji": Preset(
-        load=partial(_load_emoji, size=32),
-        # A small gamma gives the weight to heavy noise: only there does the caption decide what the picture becomes.
-        # To predict x_0 keeps the white around an emoji white.
-        unet=dict(channels=(32, 64, 128), cross_attention_levels=(1,), patch_size=2, predicts="x_0"),
-        text_dim=128,
-        schedule=NoiseSchedule(linear_betas()),
-        num_iterations=22_000,
-        options=dict(batch_size=64, learning_rate=1.5e-3, warmup_iterations=200, ema_decay=0.999, min_snr_gamma=0.02),
-        guidance_scale=1.5,
-        prompts=(
-            *("rocket", "twemoji rocket", "openmoji 火箭", "noto cat"),
-            *("blob 猫", "flat sunflower", "fluent 彩虹", "emojione snowman"),
-        ),
-        score=_score_emoji,
-    ),
-    "stable-diffusion": Preset(
+    "emoji": EMOJI,
+    "stable-diffusion": replace(
+        EMOJI,
         load=partial(_load_emoji, size=64),
         unet=dict(channels=(96, 192), patch_size=2, predicts="x_0"),
-        text_dim=128,
-        schedule=NoiseSchedule(linear_betas()),
         num_iterations=20_000,
-        options=dict(
-            **dict(batch_size=64, learning_rate=1.5e-3, warmup_iterations=200, ema_decay=0.999, min_snr_gamma=0.02),
-            bounded=False,
-        ),
-        guidance_scale=1.5,
-        prompts=(
-            *("rocket", "twemoji rocket", "openmoji 火箭", "noto cat"),
-            *("blob 猫", "flat sunflower", "fluent 彩虹", "emojione snowman"),
-        ),
+        options=EMOJI.options | dict(bounded=False),
         score=_score_stable_diffusion,
         clip="clip",
         autoencoder="autoencoder",
         half=True,
     ),
 }
+EXPORTABLE = [name for name, preset in PRESETS.items() if not preset.autoencoder]  # diffusers cannot decode latents

@@ -17,7 +17,7 @@ from ddpm_core.checkpoint import Checkpoint, load_checkpoint, model_checksum, sh
 from ddpm_core.data import DATA_SETS, DataUnavailable, PictureTextShards, load_captioned_folder, load_pictures
 from ddpm_core.data.shard_files import are_shards
 from ddpm_core.scale.ranks import num_ranks, rank, share_of
-from ddpm_core.scale.recipes import PRESETS, Preset, data_checksum
+from ddpm_core.scale.recipes import PRESETS, Preset, data_checksum, one_each
 from ddpm_core.schedule import NoiseSchedule, cosine_betas
 from ddpm_core.support.pixels import from_bytes, to_bytes
 from ddpm_core.systems.stable_diffusion import Autoencoder, encoded
@@ -118,12 +118,13 @@ def _by_recipe(settings: dict, preset: str | None, saved: Checkpoint | None) -> 
         raise ValueError(f"a preset decides this itself: leave out {', '.join(decided)}")
     recipe, notes = PRESETS[name], _agreed(settings, saved)
     pictures, captions = recipe.load()
-    _check_same_data(notes, "data_checksum", data_checksum(_one_each(pictures, captions), captions))
+    _check_same_data(notes, "data_checksum", data_checksum(pictures, captions))
     notes |= dict(preset=name, guidance_scale=recipe.guidance_scale, picture_size=list(pictures.shape[1:]))
     data, autoencoder = _as_bytes(pictures), None
     if recipe.autoencoder:
         autoencoder = load_checkpoint(shipped_checkpoint(recipe.autoencoder)).model
-        if notes.setdefault("autoencoder", model_checksum(autoencoder)) != model_checksum(autoencoder):
+        checksum = model_checksum(autoencoder)
+        if notes.setdefault("autoencoder", checksum) != checksum:
             raise ValueError("this run was begun in the latents of another autoencoder, so it cannot go on: begin anew")
         data = encoded(autoencoder, pictures)
     torch.manual_seed(notes["seed"])
@@ -136,16 +137,10 @@ def _by_recipe(settings: dict, preset: str | None, saved: Checkpoint | None) -> 
         options=recipe.train_options(model, captions),
         num_iterations=notes.get("num_iterations", recipe.num_iterations),
         notes=notes,
-        data=_one_each(data, captions),
+        data=one_each(data, captions),
         recipe=recipe,
         autoencoder=autoencoder,
     )
-
-
-def _one_each(pictures: Tensor, captions: list[str]) -> Tensor:
-    """The pictures again and again, until there is one for each caption."""
-    rounds = len(captions) // len(pictures)
-    return pictures if rounds == 1 else pictures.repeat(rounds, 1, 1, 1)
 
 
 def _use_pictures(job: Job, channels: str | None) -> None:

@@ -20,6 +20,11 @@ def from_bytes(pixels: Tensor) -> Tensor:
     return pixels.to(torch.float32, copy=True).div_(127.5).sub_(1)
 
 
+def as_floats(pictures: Tensor) -> Tensor:
+    """uint8, 0 to 255 -> float32 in [-1, 1], as from_bytes. What is floats stays."""
+    return from_bytes(pictures) if pictures.dtype == torch.uint8 else pictures
+
+
 def to_bytes(pictures: Tensor) -> Tensor:
     """Floats in [-1, 1] -> uint8. Values outside are cut off, as a screen has no more. What is uint8 stays."""
     if pictures.dtype == torch.uint8:

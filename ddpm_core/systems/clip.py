@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ddpm_core.blocks import AttentionBlock, ResidualBlock, group_norm, mean_of_tokens
 from ddpm_core.support import guards
 from ddpm_core.support.memory import explain_out_of_memory, in_parts
-from ddpm_core.support.pixels import from_bytes
+from ddpm_core.support.pixels import as_floats
 from ddpm_core.support.registry import register
 from ddpm_core.text import TextEncoder, Tokenizer, padding_mask
 from ddpm_core.training import fit
@@ -145,7 +145,7 @@ def encode_in_batches(clip: CLIP, pictures_or_captions: Tensor | Sequence[str], 
             some = given[part.start : part.stop]
             if are_pictures:
                 some = some.to(clip.log_temperature.device)
-                some = clip.encode_pictures(from_bytes(some) if some.dtype == torch.uint8 else some.float())
+                some = clip.encode_pictures(as_floats(some).float())
             else:
                 some = clip.encode_captions(some)
             vectors.append(some.cpu())
@@ -259,8 +259,8 @@ def pair_batches(
         wordings = torch.randint(tokens.shape[1], (batch_size,), **options)
         some = tokens[rows, wordings]
         fits = (tokens[rows][:, wordings] == some).all(dim=2)  # is caption j also picture i's, in the same wording?
-        x = pictures[rows]
-        yield moved(from_bytes(x) if x.dtype == torch.uint8 else x.float(), generator, augmentation), some, fits
+        x = as_floats(pictures[rows]).float()
+        yield moved(x, generator, augmentation), some, fits
 
 
 def moved(pictures: Tensor, generator: torch.Generator, augmentation: float = 1.0) -> Tensor:

@@ -14,7 +14,7 @@ from ddpm_core.blocks import ResidualBlock, group_norm
 from ddpm_core.checkpoint import Checkpoint, load_checkpoint, model_checksum, shipped_checkpoint
 from ddpm_core.support import guards
 from ddpm_core.support.memory import explain_out_of_memory, in_parts
-from ddpm_core.support.pixels import from_bytes
+from ddpm_core.support.pixels import as_floats
 from ddpm_core.support.registry import register
 from ddpm_core.support.tensor_file import CheckpointError
 from ddpm_core.training import draw_batches, fit
@@ -105,6 +105,7 @@ class Autoencoder(nn.Module):
 
     def latent_shape(self, picture_shape: tuple[int, int, int]) -> tuple[int, int, int]:
         """(c, h, w) of the latents of pictures (C, H, W). Raises ValueError where these cannot be halved as often."""
+        guards.picture_shape(picture_shape, self.config["in_channels"])
         _, H, W = picture_shape
         guards.divisible((H, W), self.config)
         shrinks = self.config["patch_size"] * 2 ** (len(self.config["channels"]) - 1)
@@ -128,16 +129,20 @@ class Autoencoder(nn.Module):
 @torch.no_grad()
 def encoded(autoencoder: Autoencoder, pictures: Tensor) -> Tensor:
     """The latents of pictures (N, C, H, W), floats or uint8, encoded a part at a time: (N, c, h, w) on the CPU."""
+    guards.instance("autoencoder", autoencoder, Autoencoder)
+    guards.pictures(pictures, bytes_too=True, look=False)
     device, latents = autoencoder.latent_mean.device, []
     for part in in_parts(len(pictures), pictures.shape[1:]):
-        some = pictures[part.start : part.stop].to(device)
-        latents.append(autoencoder.encode(from_bytes(some) if some.dtype == torch.uint8 else some).cpu())
+        some = as_floats(pictures[part.start : part.stop].to(device))
+        latents.append(autoencoder.encode(some).cpu())
     return torch.cat(latents)
 
 
 @torch.no_grad()
 def decoded(autoencoder: Autoencoder, z_0: Tensor) -> Tensor:
     """The pictures of standardised latents z_0 (N, c, h, w), decoded a part at a time: (N, C, H, W) on the CPU."""
+    guards.instance("autoencoder", autoencoder, Autoencoder)
+    guards.latents("z_0", z_0, autoencoder.config["latent_channels"])
     device = autoencoder.latent_mean.device
     parts = in_parts(len(z_0), (1, 4 * z_0.shape[2], 4 * z_0.shape[3]))  # a picture is about as large
     return torch.cat([autoencoder.decode(z_0[part.start : part.stop].to(device)).cpu() for part in parts])
@@ -148,20 +153,21 @@ def autoencoder_of(checkpoint: Checkpoint, autoencoder: Checkpoint | None = None
 
     autoencoder: None, the one that comes with the course; or one of your own
 
-    Raises AutoencoderMismatch where the model learnt in the latents of another one, and FileNotFoundError where the
-    file of the course is missing.
+    Raises AutoencoderMismatch where the model learnt in the latents of another one, FileNotFoundError where the file of
+    the course is missing, and TypeError for what is no checkpoint of an autoencoder.
     """
     guards.instance("checkpoint", checkpoint, Checkpoint, "load_checkpoint(path)")
     if "autoencoder" not in checkpoint.notes:
         return None
-    device = next(checkpoint.model.parameters()).device
+    device, whose = next(checkpoint.model.parameters()).device, "the one given"
     if autoencoder is None:
-        autoencoder = load_checkpoint(shipped_checkpoint("autoencoder"), device)
+        autoencoder, whose = load_checkpoint(shipped_checkpoint("autoencoder"), device), "the course's"
+    guards.instance("autoencoder", autoencoder, Checkpoint, "load_checkpoint(path)")
     guards.instance("autoencoder.model", autoencoder.model, Autoencoder)
     if model_checksum(autoencoder.model) != checkpoint.notes["autoencoder"]:
         raise AutoencoderMismatch(
-            "this model draws latents of another autoencoder, so what this one makes of them would be no pictures: "
-            "give autoencoder_of the one that it was trained with"
+            f"this model was trained in the latents of another autoencoder than {whose}, which cannot decode what it "
+            "draws: give the one that it was trained with, autoencoder_of(checkpoint, load_checkpoint(path))"
         )
     return autoencoder.model.to(device)
 
@@ -201,6 +207,7 @@ def train_autoencoder(
     guards.instance("state", state, TrainingState, "TrainingState(model)")
     guards.instance("state.model", state.model, Autoencoder)
     guards.pictures(pictures, bytes_too=True)
+    guards.whole_number("batch_size", batch_size)
 
     def batch_loss(batch: tuple[Tensor, None]) -> Tensor:
         x, _ = batch

@@ -18,7 +18,7 @@ from ddpm_core import (
     load_digit_scenes,
     train,
 )
-from ddpm_core.scale.recipes import PRESETS, Preset
+from ddpm_core.scale.recipes import PRESETS, Preset, one_each
 
 BATCH_SIZE, REPEATS, ITERATIONS, TARGET = 64, 7, 10, 0.25
 
@@ -26,6 +26,11 @@ BATCH_SIZE, REPEATS, ITERATIONS, TARGET = 64, 7, 10, 0.25
 def load_scenes(num_digits: int) -> tuple[Tensor, list[str]]:
     data = load_digit_scenes(num_digits, 2000)
     return data.pictures, data.captions
+
+
+def load_emoji() -> tuple[Tensor, list[str]]:
+    pictures, captions = PRESETS["emoji"].load()
+    return one_each(pictures, captions), captions
 
 
 def split(preset: Preset) -> tuple[dict, dict, int]:
@@ -39,7 +44,7 @@ DIGITS = dict(channels=(32, 32))
 CASES = [
     ("coloured digits, 28x28", lambda: load_scenes(1), DIGITS, {}, 64),
     ("digit scenes, 28x56", lambda: load_scenes(2), *split(PRESETS["digit-scenes"])),
-    ("emoji, 32x32", PRESETS["emoji"].load, *split(PRESETS["emoji"])),
+    ("emoji, 32x32", load_emoji, *split(PRESETS["emoji"])),
 ]
 
 

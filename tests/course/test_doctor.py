@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ddpm_core import CheckpointError, train
+from ddpm_core import CheckpointError, TrainingState, load_checkpoint, save_checkpoint, train
 from ddpm_core.course import doctor
 from ddpm_core.course.profile import Profile
 from ddpm_core.scale.recipes import PRESETS
@@ -228,14 +228,28 @@ def test_what_fails_in_the_rehearsal_is_found_out_and_it_goes_on_to_its_end(monk
 
 
 def test_pictures_that_are_no_numbers_are_found_out(monkeypatch):
-    def nothing(*arguments, **options):
-        yield torch.full((4, 1, 8, 8), float("nan"))
+    def nothing(model, schedule, prompts, shape, *arguments, **options):
+        yield torch.full((len(prompts), *shape), torch.nan)
 
-    monkeypatch.setattr(doctor, "sample", nothing)
-    monkeypatch.setattr(doctor, "generate", nothing)
+    monkeypatch.setattr(doctor, "sample", lambda *arguments, **options: [torch.full((4, 1, 8, 8), torch.nan)])
+    monkeypatch.setattr("ddpm_core.judging.drawing.generate", nothing)
     found = rehearsal(monkeypatch)
     for subject in ("training and sampling", *(f"{name} model" for name in PRESETS)):
         assert "no numbers" in found[subject].found and found[subject].fix
+
+
+def test_half_of_a_pair_of_models_is_not_enough(latent_pair, monkeypatch):
+    subject, autoencoder = "stable-diffusion model", latent_pair / "autoencoder.safetensors"
+    assert rehearsal(monkeypatch)[subject] == doctor.Finding(subject, "loaded, draws")
+    both = "git checkout -- data/stable-diffusion.safetensors data/autoencoder.safetensors"
+    other = load_checkpoint(autoencoder).model
+    other.latent_std += 1
+    save_checkpoint(autoencoder, TrainingState(other))
+    found = rehearsal(monkeypatch)[subject]
+    assert "another autoencoder" in found.found and found.fix == both
+    autoencoder.unlink()
+    found = rehearsal(monkeypatch)[subject]
+    assert "autoencoder.safetensors is not in" in found.found and found.fix == both
 
 
 def test_a_kernel_of_another_python_is_found_out(monkeypatch):

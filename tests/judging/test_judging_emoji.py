@@ -44,7 +44,7 @@ def test_a_model_that_draws_every_emoji_agrees_and_one_that_mixes_them_up_does_n
     agreement = judge_emoji(draw_emoji(None, schedule, data, rows, "zh", 2.5, num_steps=7, seed=4), data, rows)
     assert agreement.dtype == torch.bool and agreement.shape == (200,) and agreement.float().mean() > 0.98
     assert fake.prompts == [data.caption(row, "zh") for row in rows.tolist()]
-    assert fake.asked == dict(shape=(3, 16, 16), guidance_scale=2.5, num_steps=7)
+    assert fake.asked == dict(shape=(3, 16, 16), guidance_scale=2.5, num_steps=7, clip_x_0=True)
     assert torch.equal(draw_emoji(None, schedule, data, rows, "zh", seed=4), fake.pictures)
     fake.pictures = fake.pictures.roll(1, dims=0)
     assert judge_emoji(draw_emoji(None, schedule, data, rows, "en", seed=4), data, rows).float().mean() < 0.02

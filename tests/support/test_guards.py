@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -447,6 +448,49 @@ def test_pictures_between_0_and_1_are_warned_of():
 def test_a_batch_that_somebody_else_drew_is_looked_at(x_0, cond, null_cond, words):
     with refused(ValueError, words):
         guards.batch(x_0, cond, 4, null_cond)
+
+
+def test_latents_may_be_any_numbers_but_are_floats():
+    for latents in (PICTURES + 7, PICTURES - 7):
+        guards.batch(latents, None, 4, None, bounded=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            guards.training_data(latents, None, None, 4, bounded=False)
+    for guard in (lambda z: guards.training_data(z, None, None, 4), lambda z: guards.batch(z, None, 4, None)):
+        with refused(ValueError, "pictures must lie in [-1, 1]", "For latents: bounded=False"):
+            guard(PICTURES - 7)
+    for bytes_ in (PICTURES.byte(), PICTURES.long()):
+        with refused(TypeError, "pictures must be floats", guards.describe(bytes_)):
+            guards.training_data(bytes_, None, None, 4, bounded=False)
+    with refused(ValueError, "(N, C, H, W); got", "(1, 8, 8)"):
+        guards.training_data(PICTURES[0], None, None, 4, bounded=False)
+
+
+@pytest.mark.parametrize(
+    "z", [PICTURES[0], torch.zeros(2, 3, 8, 8), PICTURES.byte(), PICTURES.numpy(), None], ids=guards.describe
+)
+def test_latents_have_the_channels_of_their_autoencoder(z):
+    with refused(ValueError, "z_0 must be latents, floats (B, 1, h, w); got", guards.describe(z)):
+        guards.latents("z_0", z, 1)
+    guards.latents("z_0", PICTURES, 1)
+
+
+@pytest.mark.parametrize(
+    "shape", [(4, 64, 64), (64, 64), (1, 3, 64, 64), (3, 64.0, 64), (3, 0, 64), 64, torch.zeros(3, 8, 8)], ids=str
+)
+def test_the_shape_of_one_picture_has_three_sides_and_the_networks_channels(shape):
+    with refused(ValueError, "picture_shape must be that of one picture, (3, H, W); got"):
+        guards.picture_shape(shape, 3)
+    for fine in ((3, 64, 48), [3, 64, 48], torch.zeros(3, 64, 48).shape):
+        guards.picture_shape(fine, 3)
+
+
+def test_a_size_is_halved_by_patches_and_levels():
+    for H, W, patch_size, levels in [(64, 64, 2, 2), (12, 20, 1, 3), (7, 5, 1, 1)]:
+        guards.divisible((H, W), dict(patch_size=patch_size, channels=(8,) * levels))
+    for (H, W), words in {(50, 64): "50x64 cannot be halved once", (64, 62): "64x62 cannot be halved once"}.items():
+        with refused(ValueError, words, "patches of 2x2", "multiples of 4"):
+            guards.divisible((H, W), dict(patch_size=2, channels=(8, 8)))
 
 
 def test_batches_have_no_end():

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ddpm_core.support.pixels import (
+    as_floats,
     encode,
     from_bytes,
     read_grey,
@@ -26,6 +27,14 @@ def test_every_byte_comes_back_and_none_is_changed_on_the_way(dtype):
     assert pictures.dtype == torch.float32 and pictures[[0, 255]].tolist() == [-1, 1]
     assert torch.equal(pictures, torch.arange(256) / 127.5 - 1) and torch.equal(pixels, torch.arange(256, dtype=dtype))
     assert to_bytes(pictures).tolist() == list(range(256))
+
+
+def test_pictures_become_floats_once():
+    pixels = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(as_floats(pixels), torch.arange(256) / 127.5 - 1)
+    for dtype in (torch.float16, torch.float32, torch.float64):
+        pictures = torch.linspace(-1, 1, 5, dtype=dtype)
+        assert as_floats(pictures) is pictures
 
 
 def test_what_is_bytes_already_is_shown_as_it_is():

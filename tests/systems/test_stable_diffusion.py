@@ -1,13 +1,26 @@
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from ddpm_core import TrainingState, load_checkpoint, save_checkpoint
+from ddpm_core import (
+    AutoencoderMismatch,
+    Checkpoint,
+    EmojiDataset,
+    TrainingState,
+    load_checkpoint,
+    save_checkpoint,
+    shipped_checkpoint,
+)
+from ddpm_core.support.pixels import as_floats
 from ddpm_core.systems.stable_diffusion import (
     Autoencoder,
     Posterior,
     autoencoder_loss,
+    autoencoder_of,
+    decoded,
     encoded,
     train_autoencoder,
 )
@@ -78,7 +91,17 @@ def test_standardised_latents_have_mean_0_and_deviation_1_and_are_the_same_pictu
 def test_latents_of_many_pictures_are_those_of_each(autoencoder, monkeypatch):
     monkeypatch.setattr("ddpm_core.support.memory.PIXELS_AT_ONCE", 3 * 16 * 16)
     x = pictures(7)
-    torch.testing.assert_close(encoded(autoencoder, x), autoencoder.encode(x), rtol=0, atol=1e-5)
+    z_0 = encoded(autoencoder, x)
+    torch.testing.assert_close(z_0, autoencoder.encode(x), rtol=0, atol=1e-5)
+    torch.testing.assert_close(decoded(autoencoder, z_0), autoencoder.decode(z_0), rtol=0, atol=1e-5)
+    as_bytes = (x * 127.5 + 127.5).round().byte()
+    torch.testing.assert_close(encoded(autoencoder, as_bytes), encoded(autoencoder, as_floats(as_bytes)))
+
+
+def test_the_shape_of_latents_is_told_beforehand(autoencoder):
+    for picture_shape in ((3, 16, 16), (3, 64, 64), (3, 8, 20)):
+        z_0 = autoencoder.encode(torch.zeros(1, *picture_shape))
+        assert autoencoder.latent_shape(picture_shape) == tuple(z_0.shape[1:])
 
 
 # ---- the loss --------------------------------------------------------------------------------------------------------
@@ -133,6 +156,63 @@ def test_it_comes_back_from_a_file_with_the_numbers_of_its_latents(autoencoder, 
     torch.testing.assert_close(loaded.encode(pictures(3)), autoencoder.encode(pictures(3)))
 
 
+# ---- a pair of checkpoints -------------------------------------------------------------------------------------------
+
+
+def pair_in(folder: Path) -> tuple[Checkpoint, Checkpoint]:
+    """The latent model, and the autoencoder."""
+    return load_checkpoint(folder / "stable-diffusion.safetensors"), load_checkpoint(folder / "autoencoder.safetensors")
+
+
+def test_a_checkpoint_finds_its_autoencoder_and_a_model_that_draws_pictures_has_none(latent_pair):
+    loaded, theirs = pair_in(latent_pair)
+    z_0 = torch.randn(2, 4, 4, 4)
+    assert torch.equal(autoencoder_of(loaded).decode(z_0), theirs.model.decode(z_0))
+    (latent_pair / "autoencoder.safetensors").rename(latent_pair / "mine.safetensors")
+    mine = load_checkpoint(latent_pair / "mine.safetensors")
+    assert torch.equal(autoencoder_of(loaded, mine).decode(z_0), theirs.model.decode(z_0))
+    with pytest.raises(FileNotFoundError, match=r"git checkout -- data/autoencoder\.safetensors"):
+        autoencoder_of(loaded)
+    del loaded.notes["autoencoder"]
+    assert autoencoder_of(loaded) is None
+
+
+@pytest.mark.parametrize("name", ["decoder.0.bias", "encoder.1.weight", "latent_mean", "latent_std"])
+def test_another_autoencoder_than_that_of_the_training_is_refused(name, latent_pair):
+    loaded, other = pair_in(latent_pair)
+    other.model.state_dict()[name].add_(1e-3)
+    with pytest.raises(AutoencoderMismatch, match="another autoencoder than the one given"):
+        autoencoder_of(loaded, other)
+    save_checkpoint(latent_pair / "autoencoder.safetensors", TrainingState(other.model))
+    with pytest.raises(AutoencoderMismatch, match="another autoencoder than the course's"):
+        autoencoder_of(loaded)
+
+
+def test_what_is_no_checkpoint_of_an_autoencoder_is_named(latent_pair):
+    loaded, right = pair_in(latent_pair)
+    for checkpoint, autoencoder, words in [
+        (loaded, right.model, "autoencoder must be a Checkpoint, such as load_checkpoint.* got Autoencoder"),
+        (loaded, loaded, r"autoencoder.model must be an Autoencoder; got TextToImage"),
+        (loaded.model, right, "checkpoint must be a Checkpoint, .* got TextToImage"),
+    ]:
+        with pytest.raises(TypeError, match=words):
+            autoencoder_of(checkpoint, autoencoder)
+
+
+def test_the_shipped_one_brings_withheld_pictures_back_and_says_how_it_was_made():
+    path = shipped_checkpoint("autoencoder")
+    checkpoint, withheld = load_checkpoint(path), EmojiDataset(split="withheld").pictures[::4]
+    assert path.stat().st_size < 10e6 and isinstance(checkpoint.model, Autoencoder)
+    assert {"command", "iterations", "seconds", "machine", "scores"} <= set(checkpoint.notes)
+    z_0 = encoded(checkpoint.model, withheld)
+    assert z_0.shape[1:] == (4, 16, 16) and z_0.mean().abs() < 0.1 and abs(z_0.std() - 1) < 0.1
+    pixels = ((decoded(checkpoint.model, z_0) + 1) * 127.5).double()
+    errors = (pixels - withheld).square().mean(dim=(1, 2, 3))
+    decibels = (20 * torch.log10(255 / errors.sqrt())).mean().item()  # peak signal-to-noise ratio
+    assert decibels >= 30
+    assert decibels == pytest.approx(checkpoint.notes["scores"]["decibels, withheld"], abs=0.5)  # of four times as many
+
+
 @pytest.mark.parametrize(
     "call, error, words",
     [
@@ -144,8 +224,15 @@ def test_it_comes_back_from_a_file_with_the_numbers_of_its_latents(autoencoder, 
             ValueError,
             r"z_0 must be latents, .*\(B, 4, h, w\).*\(1, 3, 4, 4\)",
         ),
+        (lambda a: a.latent_shape((3, 50, 64)), ValueError, "50x64 cannot be halved once.* multiples of 4"),
+        (lambda a: a.latent_shape((4, 16, 16)), ValueError, r"picture_shape must be .*\(3, H, W\); got \(4, 16, 16\)"),
+        (lambda a: encoded(a, pictures(1)[0]), ValueError, r"pictures must be a tensor of pictures, \(N, C, H, W\)"),
+        (lambda a: encoded(pictures(1), a), TypeError, "autoencoder must be an Autoencoder; got float32 tensor"),
+        (lambda a: decoded(a, torch.zeros(4, 4, 4)), ValueError, r"z_0 must be latents, .*\(B, 4, h, w\).*\(4, 4, 4\)"),
+        (lambda a: decoded(torch.zeros(1, 4, 4, 4), a), TypeError, "autoencoder must be an Autoencoder; got float32"),
         (lambda a: next(train_autoencoder(a, pictures(1), 1)), TypeError, "state must be a TrainingState"),
         (lambda a: next(train_autoencoder(TrainingState(a), pictures(1)[0], 1)), ValueError, "pictures must be"),
+        (lambda a: next(train_autoencoder(TrainingState(a), pictures(1), 1, 0)), ValueError, "batch_size must be"),
         (lambda a: Autoencoder(latent_channels=0), ValueError, "latent_channels must be a whole number"),
     ],
 )

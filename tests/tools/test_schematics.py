@@ -351,7 +351,10 @@ def test_sampling_goes_from_noise_to_the_latent_of_the_picture_that_is_decoded()
     model, data = shipped_autoencoder(), schematics.emoji(64)
     z_T, between, drawn = (channels_of(picture) for picture in pictures_in("stable-diffusion")[4:7])
     last = rocket_in("stable-diffusion", 7)
-    exact = model.encode(data.pictures[last][None] / 127.5 - 1)[0].clamp(-2, 2)
+    z_0 = model.encode(data.pictures[last][None] / 127.5 - 1)
+    picture = (model.decode(z_0)[0] + 1) * 127.5
+    assert (pictures_in("stable-diffusion")[7] - picture).abs().mean() < 8  # it is off by 15 if z_0 stays standardised
+    exact = z_0[0].clamp(-2, 2)
     assert (z_T.abs() == 2).float().mean().item() == pytest.approx(0.32, abs=0.05)  # Gaussian: beyond 1 deviation
     assert abs(correlation(z_T, exact)) < 0.1 < 0.3 < correlation(between, exact) < 0.9 < correlation(drawn, exact)
     assert last != rocket_in("stable-diffusion", 0)

@@ -10,6 +10,8 @@ from torch import Tensor
 from ddpm_core.support.guards.tensors import one_picture, pictures, shape
 from ddpm_core.support.guards.values import describe, is_whole, number, several, text, whole_number
 
+FOR_LATENTS = " For latents: bounded=False"
+
 
 def eps_model(eps_model: object) -> None:
     if not callable(eps_model):
@@ -103,6 +105,13 @@ def divisible(size: tuple[int, int], config: dict) -> None:
             f"pictures of {H}x{W} cannot be halved {times}: with {halvings + 1} levels{patches} height and width must "
             f"be multiples of {multiple}"
         )
+
+
+def picture_shape(shape: object, in_channels: int) -> None:
+    """That of one picture, (C, H, W), for a network made for so many channels."""
+    is_shape = isinstance(shape, Sequence) and len(shape) == 3 and all(is_whole(side) and side > 0 for side in shape)
+    if not is_shape or shape[0] != in_channels:
+        raise ValueError(f"picture_shape must be that of one picture, ({in_channels}, H, W); got {shape!r}")
 
 
 def latents(name: str, z: object, latent_channels: int) -> None:
@@ -287,7 +296,7 @@ def training_data(
         if cond is not None:
             raise ValueError("cond goes with a tensor of pictures; a function brings the conditions with its batches")
         return
-    pictures(data, bytes_too=bounded, look=bounded)
+    pictures(data, bytes_too=bounded, look=bounded, hint=FOR_LATENTS)
     if bounded and data.is_floating_point() and data.min() >= 0:
         warnings.warn("no value of pictures is below 0; if they are in [0, 1]: pictures * 2 - 1", stacklevel=3)
     if (cond is None) != (null_cond is None) or (cond is not None and len(cond) != len(data)):
@@ -297,13 +306,13 @@ def training_data(
         )
 
 
-def batch(x_0: Tensor, cond: Tensor | None, batch_size: int, null_cond: Tensor | None) -> None:
+def batch(x_0: Tensor, cond: Tensor | None, batch_size: int, null_cond: Tensor | None, bounded: bool = True) -> None:
     """A batch that somebody else drew. On a GPU to look at its values would be to wait for them."""
     if len(x_0) != batch_size:
         raise ValueError(f"batches must hold {batch_size} pictures, which is batch_size; got {len(x_0)}")
     if (cond is None) != (null_cond is None):
         raise ValueError("batches with conditions need a null_cond, and batches without conditions none")
-    pictures(x_0, look=x_0.device.type == "cpu")
+    pictures(x_0, look=bounded and x_0.device.type == "cpu", hint=FOR_LATENTS)
 
 
 def endless(batches: Iterable) -> Iterator:

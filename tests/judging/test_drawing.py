@@ -1,0 +1,71 @@
+"""Many prompts, in pixels and in latents, drawn by a model that knows what it is asked for."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from ddpm_core import Autoencoder, EmojiDataset, TextEncoder, TextToImage, Tokenizer, UNet, draw_emoji, load_checkpoint
+from ddpm_core.judging.drawing import draw_all
+from ddpm_core.support import memory
+
+PROMPTS = ["a cat", "a rocket", "noto", "fire", "a cat on fire", "noto rocket", "noto fire"]
+
+
+class Knows(TextToImage):
+    """Predicts, for each caption that it was told of, the x_0 of that caption, whatever it is shown."""
+
+    def __init__(self, captions: list[str], x_0: Tensor):
+        tokenizer = Tokenizer.from_captions(captions)
+        encoder = TextEncoder(len(tokenizer), tokenizer.max_length, dim=8)
+        super().__init__(UNet(x_0.shape[1], (8,), context_dim=8, predicts="x_0"), encoder, tokenizer)
+        self.known = dict(zip(map(tuple, tokenizer(captions).tolist()), x_0, strict=True))
+
+    def forward(self, x_t: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
+        return torch.stack([self.known[tuple(row)] for row in tokens.tolist()])
+
+
+@pytest.fixture
+def autoencoder(latent_pair) -> Autoencoder:
+    return load_checkpoint(latent_pair / "autoencoder.safetensors").model
+
+
+@pytest.fixture
+def z_0() -> Tensor:
+    """A latent for each prompt, far outside [-1, 1]."""
+    return 3 * torch.randn(len(PROMPTS), 4, 4, 4, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 7])
+def test_what_is_drawn_in_latents_is_decoded_and_not_clipped_before(at_once, autoencoder, z_0, schedule, monkeypatch):
+    monkeypatch.setattr(memory, "PIXELS_AT_ONCE", at_once * 4 * 4)
+    drawn = draw_all(Knows(PROMPTS, z_0), schedule, PROMPTS, (3, 16, 16), 1.0, num_steps=5, autoencoder=autoencoder)
+    torch.testing.assert_close(drawn, autoencoder.decode(z_0), rtol=0, atol=1e-3)
+    assert (drawn - autoencoder.decode(z_0.clamp(-1, 1))).abs().max() > 0.1  # so it would show
+
+
+def test_what_is_drawn_in_pixels_is_clipped(z_0, schedule):
+    drawn = draw_all(Knows(PROMPTS, z_0), schedule, PROMPTS, (4, 4, 4), 1.0, num_steps=5)
+    torch.testing.assert_close(drawn, z_0.clamp(-1, 1), rtol=0, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def emoji() -> EmojiDataset:
+    return EmojiDataset(16, ["noto"])
+
+
+def test_emoji_are_drawn_in_latents_where_an_autoencoder_is_given(emoji, autoencoder, schedule):
+    rows = torch.tensor([3, 50, 7])
+    captions = [emoji.caption(row, "zh") for row in rows.tolist()]
+    z_0 = 3 * torch.randn(3, 4, 4, 4, generator=torch.Generator().manual_seed(1))
+    options = dict(num_steps=5, autoencoder=autoencoder)
+    drawn = draw_emoji(Knows(captions, z_0), schedule, emoji, rows, "zh", 1.0, **options)
+    torch.testing.assert_close(drawn, autoencoder.decode(z_0), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "shape, words",
+    [((3, 18, 16), "18x16 cannot be halved once"), ((4, 4, 4), r"must be that of one picture, \(3, H, W\)")],
+)
+def test_a_shape_that_the_autoencoder_cannot_halve_is_named(shape, words, autoencoder, z_0, schedule):
+    with pytest.raises(ValueError, match=words):
+        draw_all(Knows(PROMPTS, z_0), schedule, PROMPTS, shape, 1.0, autoencoder=autoencoder)
