@@ -34,8 +34,7 @@ CHANGES = {
         "scene_iterations, num_on_map = 5, 200"
     ),
     "08_stable_diffusion": (
-        "num_names, num_iterations, batch_size, learning_rate = 9, 20, 16, 1e-3\n"
-        "tiny_iterations, num_prompts = 20, 4"
+        "num_names, num_iterations, batch_size, learning_rate = 9, 20, 16, 1e-3\ntiny_iterations, num_prompts = 20, 4"
     ),
 }
 # Runs the cells that it reads from stdin, all of them, and prints the errors. Without a kernel it is sooner done.
