@@ -985,9 +985,9 @@ def stable_diffusion(d: Drawing) -> None:
 def course_map(d: Drawing) -> None:
     """Notebooks 01, 02 and 03 make the three parts: the sampling loop, training pairs and the U-Net. With them notebook
     04 trains a model that draws digits; 05 adds captions and guidance; 06 draws faster with the models of both, and
-    edits pictures; 07 learns which caption belongs to which picture, with a small CLIP, and searches by words. To come,
-    and dashed: 08 a small Stable Diffusion and 09 small versions of Imagen and DALL-E 2, after 05. Notebook 09 also
-    uses the CLIP of 07."""
+    edits pictures; 07 learns which caption belongs to which picture, with a small CLIP, and searches by words; 08 is a
+    small Stable Diffusion, which draws in latents, with the guidance of 05 and the text encoder of 07. To come, and
+    dashed: 09, small versions of Imagen and DALL-E 2, after 05. It also uses the CLIP of 07."""
     grey, coloured, chain = grey_example(), captioned()["example"], reverse_chain()
 
     def done(x: float, y: float, number: str, picture: Tensor, title: str, *words: str) -> Box:
@@ -999,7 +999,7 @@ def course_map(d: Drawing) -> None:
         return box
 
     def to_come(x: float, number: str, title: str, *words: str) -> Box:
-        box = d.box(x, 492, 203, 112, dashed=True)
+        box = d.box(x, 492, 264, 112, dashed=True)
         d.text(x + 14, 519, f"`{number}` {title}", anchor="start")
         for line, (part, style) in enumerate(zip(words, ("zh", "note", "zh"), strict=True)):
             d.text(x + 14, 548 + 19 * line, part, style, "start")
@@ -1020,9 +1020,10 @@ def course_map(d: Drawing) -> None:
     edits = ("更快、更自由的采样", "few steps, and edits", "步数更少，还能修图")
     fast = done(28, 284, "06", half_lost, "Sampling, faster and freer", *edits)
     searched = ("图片与文字", "CLIP: search by words", "小型 CLIP，用文字搜图片")
-    clip = done(170, 492, "07", emoji_picture("twemoji", "rocket"), "Pictures and words", *searched)
-    latent = to_come(452, "08", "Stable Diffusion", "微型 Stable Diffusion", "in miniature: latents", "在潜空间里扩散")
-    systems = to_come(669, "09", "Imagen, DALL·E 2", "微型 Imagen、DALL·E 2", "in miniature: cascade", "级联放大")
+    clip = done(28, 492, "07", emoji_picture("twemoji", "rocket"), "Pictures and words", *searched)
+    small = ("微型 Stable Diffusion", "in miniature: latents", "在潜空间里扩散")
+    latent = done(318, 492, "08", latents_of_rockets()["drawn_picture"], "Stable Diffusion", *small)
+    systems = to_come(608, "09", "Imagen, DALL·E 2", "微型 Imagen、DALL·E 2", "in miniature: cascade", "级联放大")
     d.arrow(sampling.bottom, (160, 252), (390, 252), (390, 284))
     d.label(172, 220, "sampling loop", "采样循环", anchor="start")
     d.arrow(forward.bottom, training.top)
@@ -1033,20 +1034,24 @@ def course_map(d: Drawing) -> None:
     d.arrow((680, 396), (680, 424), (160, 424), fast.bottom)
     d.arrow(training.bottom, (450, 424), head=False)
     d.branch(450, 424)
-    d.label(172, 450, "trained models", "训练好的模型", anchor="start")
-    d.arrow((740, 396), (740, 440), (340, 440), (340, 492))
+    d.text(172, 415, "trained models", anchor="start")
+    d.text(312, 415, "训练好的模型", "zh", "start")
+    d.arrow((740, 396), (740, 440), (160, 440), clip.top)
     d.branch(740, 440)
     d.arrow((740, 440), (740, 492), dashed=True)
-    d.branch(554, 440)
-    d.arrow((554, 440), latent.top, dashed=True)
-    d.label(352, 462, "captions", "文字描述", anchor="start")
-    d.label(566, 462, "guidance", "引导", anchor="start")
-    d.arrow(clip.bottom, (302, 630), (770, 630), systems.bottom, dashed=True)
-    d.label(536, 652, "CLIP vectors", "CLIP 向量")
-    d.box(28, 510, 40, 30, kind="network")
-    d.label(80, 521, "here", "已有", anchor="start")
-    d.box(28, 562, 40, 30, dashed=True)
-    d.label(80, 573, "to come", "有待写成", anchor="start")
+    d.branch(450, 440)
+    d.arrow((450, 440), latent.top)
+    d.label(172, 462, "captions", "文字描述", anchor="start")
+    d.label(462, 462, "guidance", "引导", anchor="start")
+    d.arrow(clip.bottom, (160, 630), (450, 630), latent.bottom)
+    d.branch(430, 630)
+    d.arrow((430, 630), (740, 630), systems.bottom, dashed=True)
+    d.label(305, 652, "text encoder", "文本编码器")
+    d.label(595, 652, "CLIP vectors", "CLIP 向量")
+    d.box(624, 28, 40, 30, kind="network")
+    d.label(676, 40, "here", "已有", anchor="start")
+    d.box(736, 28, 40, 30, dashed=True)
+    d.label(788, 40, "to come", "有待写成", anchor="start")
 
 
 def main() -> None:

@@ -418,6 +418,7 @@ def test_the_map_shows_every_notebook_and_what_is_to_come():
         heading = nbformat.read(path, as_version=4).cells[0].source.splitlines()[0]
         titles.append(heading.removeprefix("# ").replace(" ·", "").partition(":")[0])
     numbered = [line for line in words if re.match(r"\d\d ", line)]
-    assert numbered[: len(titles)] == titles and [line[:2] for line in numbered] == [f"0{i}" for i in range(1, 10)]
+    assert numbered[: len(titles)] == [title.removesuffix(" in miniature") for title in titles]
+    assert [line[:2] for line in numbered] == [f"0{i}" for i in range(1, 10)]
     dashed = [box for box in parse("course-map").iter(f"{SVG}rect") if has_class(box, "box", "dashed")]
     assert len(dashed) == 9 - len(titles) + 1  # and one in the legend
