@@ -177,8 +177,8 @@ def autoencoder_loss(
 ) -> Tensor:
     """How far decoded pictures are off, and how far the latents are from N(0, I): a scalar.
 
-    edge_weight: of the differences between neighbouring pixels. Without them edges come back blurred; the paper has a
-                 perceptual and an adversarial loss here, which need networks of their own
+    edge_weight: of the differences between neighbouring pixels, so that a blur costs more than a wrong shade; the paper
+                 has a perceptual and an adversarial loss here, which need networks of their own
     kl_weight:   without it the latents spread as they like, with holes between them
     """
     pixels = (decoded - pictures).abs().mean()
