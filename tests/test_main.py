@@ -247,6 +247,7 @@ NEW = ["train", "new.safetensors", *TINY]
     "command, words",
     [
         ([*NEW, "--data", "letters"], ["'letters'", "it can be digits, MNIST"]),
+        ([*NEW, "--data", "~nobody-here/letters"], ["'~nobody-here/letters'", "it can be digits, MNIST"]),
         ([*NEW, "--data", "letters/*"], ["no shard matches * in letters"]),
         ([*NEW, "--channels", "8,x"], ["--channels must be", "'8,x'"]),
         ([*NEW, "--channels", "12"], ["--channels must be multiples of 8"]),
@@ -1078,6 +1079,7 @@ def test_a_search_says_what_of_a_query_it_cannot_use(arguments, words, small_cli
         (["face", "--k", 5], "--k must be a whole number from 1 to 4, as there are 4 pictures; got 5"),
         (["face", "--k", 0], "--k"),
         (["face", "--in", "nowhere"], "nowhere does not exist"),
+        (["face", "--in", "~nobody-here/photos"], "~nobody-here/photos does not exist"),
         (["face", "--in", "empty"], "empty has no pictures; they end in .png"),
         (["face", "--in", "spoilt"], "no picture that can be used; skipped: a.png cannot be read"),
         (["face", "--in", "shards/*.tar"], "no shard matches *.tar in shards"),

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import re
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def export_diffusers(checkpoint: Path | str, folder: Path | str) -> None:
     Raises what load_checkpoint raises, CheckpointError where the model draws no pictures or there is no picture_size,
     ValueError where the folder cannot be made, and FileExistsError where it is not empty.
     """
-    checkpoint, folder = Path(checkpoint).expanduser(), Path(folder).expanduser()
+    checkpoint, folder = (Path(os.path.expanduser(path)) for path in (checkpoint, folder))
     trained = load_checkpoint(checkpoint)
     C, *size = picture_size(checkpoint, trained)
     if "autoencoder" in trained.notes:

@@ -4,6 +4,7 @@ Settings are a dict by name, without those that nobody gave. They are kept in th
 """
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -97,7 +98,7 @@ def job_of(settings: dict, preset: str | None, saved: Checkpoint | None) -> Job:
         _use_pictures(job, settings.get("channels"))
     elif is_tar:
         _use_tar_files(job, settings.get("channels"))
-    elif Path(notes["data"]).expanduser().is_dir():
+    elif os.path.isdir(os.path.expanduser(notes["data"])):
         _use_folder(job, settings.get("channels"))
     else:
         raise ValueError(
