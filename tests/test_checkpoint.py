@@ -223,6 +223,13 @@ def test_notes_that_json_cannot_hold_are_refused_before_anything_is_written(stat
     assert not path.parent.exists()
 
 
+@pytest.mark.parametrize("device", ["cuda:99", "gpu", 3.5])
+def test_a_device_that_is_not_there_is_named_and_the_file_is_not_called_damaged(state, schedule, path, device):
+    save_checkpoint(path, state, schedule)
+    with pytest.raises(ValueError, match=f"^device must be .*got .?{device}"):
+        load_checkpoint(path, device)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_checkpoint_loads_on_the_device_that_is_asked_for(state, training, schedule, path):
     save_checkpoint(path, state, schedule, with_training=True)
