@@ -122,6 +122,18 @@ def shipped_checkpoint(name: str) -> Path:
     return shipped_file(f"{name}.safetensors")
 
 
+def shipped_model(name: str, kind: type[nn.Module]) -> nn.Module:
+    """The network in such a file. Raises CheckpointError, with the fix, where it is of another kind."""
+    path = shipped_checkpoint(name)
+    model = load_checkpoint(path).model
+    if not isinstance(model, kind):
+        raise CheckpointError(
+            f"{path} holds the network {type(model).__name__} where {kind.__name__} belongs; "
+            f"get that one back with: git checkout -- data/{path.name}"
+        )
+    return model
+
+
 def model_checksum(model: nn.Module) -> str:
     """A sha256 of a network's weights, its plan and its words: it tells whether what was made with it belongs to it."""
     weights = {name: weight.cpu().contiguous() for name, weight in model.state_dict().items()}

@@ -23,7 +23,7 @@ from ddpm_core import (
     save_checkpoint,
     train,
 )
-from ddpm_core.checkpoint import model_checksum
+from ddpm_core.checkpoint import model_checksum, shipped_model
 from ddpm_core.support.tensor_file import read_tensors, write_tensors
 
 FORMATS = ("ddpm_core 2", "ddpm_core 3")
@@ -378,6 +378,14 @@ def test_others_may_read_a_checkpoint_as_they_may_read_any_new_file(state, sched
 def test_an_address_instead_of_a_checkpoint_is_named():
     with pytest.raises(TypeError, match=r"checkpoint must be a Checkpoint, .*load_checkpoint.* got 'digits"):
         resume_training(TrainingState(UNet(1, (8,))), "digits.safetensors")
+
+
+def test_a_file_of_the_course_that_holds_another_network_is_named_with_the_fix(state, schedule, path, monkeypatch):
+    monkeypatch.setattr("ddpm_core.support.files.data_folder", lambda: path.parent)
+    save_checkpoint(path.with_name("clip.safetensors"), state, schedule)
+    assert isinstance(shipped_model("clip", UNet), UNet)
+    with pytest.raises(CheckpointError, match=r"clip\.safetensors holds the network UNet.*git checkout -- data/clip\."):
+        shipped_model("clip", TextToImage)
 
 
 def rewrite(path: Path, change) -> None:

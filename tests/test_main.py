@@ -778,7 +778,8 @@ def test_a_latent_model_does_not_go_on_in_the_latents_of_another_autoencoder(lat
     succeed("train", "new.safetensors", "--preset", "stable-diffusion")
     before = Path("new.safetensors").read_bytes()
     spoil(latent_pair / "autoencoder.safetensors")
-    assert "in the latents of another autoencoder" in fail("train", "new.safetensors", "--resume")
+    message = fail("train", "new.safetensors", "--resume")
+    assert "in the latents of another autoencoder" in message and "git checkout -- data/autoencoder" in message
     assert Path("new.safetensors").read_bytes() == before
 
 
@@ -812,6 +813,17 @@ def test_latents_are_not_decoded_by_another_autoencoder(latent_pair):
     spoil(latent_pair / "autoencoder.safetensors")
     message = fail("sample", "--model", "stable-diffusion", "noto cat")
     assert "another autoencoder than the course's" in message and not Path("samples.png").exists()
+    assert "git checkout -- data/autoencoder.safetensors" in message
+
+
+def test_a_file_of_the_course_under_the_name_of_another_is_named(latent_pair, latent_preset):
+    autoencoder, clip = latent_pair / "autoencoder.safetensors", latent_pair / "clip.safetensors"
+    clip.write_bytes(autoencoder.read_bytes())
+    command = ["train", "--preset", "stable-diffusion"]
+    assert f"{clip} holds the network Autoencoder where CLIP belongs" in fail(*command)
+    autoencoder.write_bytes((latent_pair / "stable-diffusion.safetensors").read_bytes())
+    for each in (command, ["sample", "--model", "stable-diffusion", "noto cat"]):
+        assert f"{autoencoder} holds the network TextToImage where Autoencoder belongs" in fail(*each)
 
 
 def test_an_autoencoder_alone_draws_nothing_and_is_trained_elsewhere(latent_pair):
