@@ -684,6 +684,8 @@ def test_each_sampler_draws_its_own_way_with_prompts_and_without(drawn, checkpoi
         (["tiny.safetensors", "--num-steps", 11], "--num-steps must be a whole number from 1 to 10"),
         (["tiny.safetensors", "--out", "a.txt"], "--out must"),
         (["tiny.safetensors", "--out", "a"], "--out must"),
+        (["tiny.safetensors", "--out", "a.psd"], "--out must"),  # which Pillow can read only
+        (["tiny.safetensors", "--out", "a.xbm"], "--out must"),  # which has no colours
         (["tiny.safetensors", "--out", "tiny.safetensors/a.png"], "no folder tiny.safetensors"),
         (["tiny"], "say tiny.safetensors"),  # a file is not taken for a prompt
         (["notes.txt"], "no checkpoint"),
