@@ -689,13 +689,30 @@ def test_each_sampler_draws_its_own_way_with_prompts_and_without(drawn, checkpoi
         (["tiny.safetensors", "--out", "tiny.safetensors/a.png"], "no folder tiny.safetensors"),
         (["tiny"], "say tiny.safetensors"),  # a file is not taken for a prompt
         (["notes.txt"], "no checkpoint"),
-        (["emoji", "rocket"], "say --model emoji"),  # nor the name of a model, before prompts
+        (["emoji", "rocket"], "say --model emoji"),  # nor the name of a model
+        (["stable-diffusion"], "say --model stable-diffusion"),
     ],
 )
 def test_what_cannot_be_drawn_is_one_sentence(arguments, words, checkpoint, text_checkpoint):
     Path("notes.txt").touch()
     assert words in fail("sample", *arguments)
     assert not list(Path().glob("*.png"))
+
+
+def test_after_a_checkpoint_or_a_model_its_name_is_a_prompt_like_any_other(text_checkpoint):
+    assert "2 pictures" in succeed("sample", text_checkpoint, "emoji", "rocket", "--num-steps", 2)
+
+
+def test_a_file_that_cannot_be_written_shows_before_the_work_and_what_is_there_stays(checkpoint, monkeypatch):
+    monkeypatch.setattr(command_line, "draw", lambda *_, **__: pytest.fail("the work has begun"))
+    assert "cannot be written" in fail("sample", checkpoint, "--out", "a" * 300 + ".png")
+    monkeypatch.setattr(command_line, "draw", lambda *_, **__: torch.zeros(1, 1, 8, 8))
+    monkeypatch.setattr(command_line, "write_pictures", lambda pictures, out: None)
+    succeed("sample", checkpoint, "--out", "new.png")
+    assert not Path("new.png").exists()
+    Path("old.png").write_text("my holidays")
+    succeed("sample", checkpoint, "--out", "old.png")
+    assert Path("old.png").read_text() == "my holidays"
 
 
 def test_a_network_that_draws_nothing_is_named():
