@@ -673,6 +673,9 @@ def test_each_sampler_draws_its_own_way_with_prompts_and_without(drawn, checkpoi
     "arguments, words",
     [
         (["text.safetensors", "a " * 30], "30 words"),
+        (["text.safetensors", "a " * 300], "300 words"),
+        (["text.safetensors", "7", "--negative", "red " * 30], "--negative 'red red red"),
+        (["text.safetensors", "7", "--guidance-scale", "1e39"], "is no number, and so no picture: lower --guidance"),
         (["text.safetensors", "--model", "emoji"], "not both"),
         (["text.safetensors", "--num-steps", 61], "--num-steps must be a whole number from 1 to 60"),
         (["text.safetensors", "--seed", 2**70], "--seed"),

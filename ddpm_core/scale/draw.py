@@ -101,7 +101,13 @@ def draw(
             for x_t in steps:  # noqa: B007
                 bar.update()
             drawn.append(x_t.cpu() if autoencoder is None else decoded(autoencoder, x_t.float()))
-    return torch.cat(drawn)
+    pictures = torch.cat(drawn)
+    if not pictures.isfinite().all():
+        remedies = ["lower guidance_scale"] * ((guidance_scale or 0) > 1)
+        remedies += ["say --precision float32"] * (precision == "float16")
+        cause = " or ".join(remedies) or f"the weights in {path} are spoilt"
+        raise ValueError(f"what was drawn is no number, and so no picture: {cause}")
+    return pictures
 
 
 def picture_size(path: Path, trained: Checkpoint) -> tuple[int, int, int]:
