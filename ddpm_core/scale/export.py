@@ -44,7 +44,10 @@ def export_diffusers(checkpoint: Path | str, folder: Path | str) -> None:
     trained = load_checkpoint(checkpoint)
     C, *size = picture_size(checkpoint, trained)
     if "autoencoder" in trained.notes:
-        raise CheckpointError(f"{checkpoint} draws latents: without its autoencoder diffusers could not show them")
+        raise CheckpointError(
+            f"{checkpoint} cannot be exported: it draws latents, and what it takes to decode them is not part of the "
+            "export"
+        )
     guidance_scale = None
     if isinstance(trained.model, TextToImage):
         guidance_scale = trained.notes.get("guidance_scale", DEFAULTS["guidance_scale"])
