@@ -72,7 +72,7 @@ def train(checkpoint, too_many, preset, num_iterations, resume, save_every, keep
     """Train on a data set and write CHECKPOINT. Ctrl-C saves and ends; --resume goes on.
 
     With a preset, CHECKPOINT is runs/PRESET.safetensors unless given, and pictures appear beside it on the way. When
-    all iterations are done the model alone, with its scores, goes into PRESET.safetensors.
+    all iterations are done the model alone, with its scores, goes into a new file, PRESET.safetensors.
 
     \b
     python -m ddpm_core train digits.safetensors

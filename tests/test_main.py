@@ -519,6 +519,19 @@ def test_the_command_that_is_noted_is_the_one_that_was_given(tiny_preset):
     assert notes["command"] == "python -m ddpm_core train --preset digit-scenes --iterations 3 --seed 5"
 
 
+def test_a_finished_model_is_overwritten_by_the_run_alone_that_made_it(tiny_preset):
+    command, finished = ["train", "--preset", "digit-scenes"], Path("digit-scenes.safetensors")
+    finished.write_text("my thesis")
+    assert "digit-scenes.safetensors exists already" in fail(*command)
+    assert finished.read_text() == "my thesis" and not Path("runs/digit-scenes.safetensors").exists()
+    finished.unlink()
+    succeed(*command)
+    assert "digit-scenes.safetensors exists already" in fail("train", "again.safetensors", *command[1:])
+    assert load_checkpoint(finished).notes["iterations"] == 4 and not Path("again.safetensors").exists()
+    succeed(*command, "--resume", "--iterations", 5)
+    assert load_checkpoint(finished).notes["iterations"] == 5
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
@@ -764,6 +777,7 @@ def test_a_latent_model_is_trained_beside_a_frozen_text_encoder_and_goes_on_as_i
     assert whole.notes["autoencoder"] == model_checksum(autoencoder) and whole.notes["scores"] == {"channels": 3}
     assert whole.notes["picture_size"] == [3, 16, 16] and PIL.Image.open("whole.png").width > 100
     interrupt(2)
+    Path("stable-diffusion.safetensors").unlink()
     assert "Stopped at iteration 2." in succeed("train", "parts.safetensors", "--preset", "stable-diffusion")
     succeed("train", "parts.safetensors", "--resume")
     assert content("parts.safetensors")["losses"] == content("whole.safetensors")["losses"]
