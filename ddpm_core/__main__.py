@@ -12,7 +12,7 @@ from ddpm_core.course.profile import choose_profile
 from ddpm_core.data import DATA_SETS
 from ddpm_core.sampling import SAMPLERS
 from ddpm_core.scale import export_diffusers
-from ddpm_core.scale.draw import PICTURES, draw
+from ddpm_core.scale.draw import PICTURES, draw, what_to_draw
 from ddpm_core.scale.one_sentence import OneSentence
 from ddpm_core.scale.picture_search import SHOWN, search_pictures
 from ddpm_core.scale.recipes import EXPORTABLE, PRESETS
@@ -72,7 +72,7 @@ def train(checkpoint, too_many, preset, num_iterations, resume, save_every, keep
     """Train on a data set and write CHECKPOINT. Ctrl-C saves and ends; --resume goes on.
 
     With a preset, CHECKPOINT is runs/PRESET.safetensors unless given, and pictures appear beside it on the way. When
-    all iterations are done the model alone, with its scores, goes into PRESET.safetensors.
+    all iterations are done the model alone, with its scores, goes into a new file, PRESET.safetensors.
 
     \b
     python -m ddpm_core train digits.safetensors
@@ -111,24 +111,14 @@ def sample(context, arguments, model, out, **options) -> None:
     python -m ddpm_core sample --model digit-scenes "a red three left of a blue seven"
     python -m ddpm_core sample digits.safetensors
     """
-    given = Path(arguments[0]) if arguments and arguments[0].endswith(".safetensors") else None
-    prompts = arguments[1:] if given else arguments
-    if prompts and Path(f"{prompts[0]}.safetensors").is_file():
-        raise ValueError(f"{prompts[0]} would be a prompt: for the checkpoint say {prompts[0]}.safetensors")
-    if prompts and prompts[0] in PRESETS and len(prompts) > 1:
-        raise ValueError(f"{prompts[0]} would be a prompt: for the model say --model {prompts[0]}")
-    if prompts and any(sign in prompts[0] for sign in (os.sep, ".")) and Path(prompts[0]).exists():
-        raise ValueError(f"{prompts[0]} is no checkpoint: their names end in .safetensors")
+    path, prompts = what_to_draw(arguments, model)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError("pictures are drawn by one process: leave torchrun out")
-    if given and model:
-        raise ValueError(f"say either a checkpoint ({given}) or --model {model}, not both")
     check_picture_file(out)
 
     def say(sentence: str) -> None:
         click.echo(as_typed(sentence, context.command), err=True)
 
-    path = given or shipped_checkpoint(model or "emoji")
     pictures = draw(path, choose_profile().device, say, prompts, **options)
     write_pictures(pictures, out)
     last_seed = options["seed"] + len(pictures) - 1
@@ -170,7 +160,7 @@ def export(checkpoint, folder) -> None:
     \b
     python -m ddpm_core export emoji emoji-for-diffusers
     """
-    if checkpoint not in PRESETS and not Path(checkpoint).is_file():
+    if checkpoint not in PRESETS and not os.path.isfile(checkpoint):
         raise ValueError(f"there is no file {checkpoint!r}; the course's models to export: {' and '.join(EXPORTABLE)}")
     export_diffusers(shipped_checkpoint(checkpoint) if checkpoint in PRESETS else checkpoint, folder)
     click.echo(f"How to draw with it stands in {folder / 'README.md'}")

@@ -66,13 +66,17 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
-    """Reads what save_checkpoint wrote. Raises FileNotFoundError, or CheckpointError that says what is wrong."""
+    """Reads what save_checkpoint wrote. Raises FileNotFoundError, or CheckpointError that says what is wrong.
+
+    device: where model and schedule are to be; ValueError where this machine has no such device
+    """
+    guards.usable_device(device)
     tensors, metadata = read_tensors(Path(path), (FORMAT, OLDER_FORMAT))
     try:
         model = build(**_network(metadata))
         notes = json.loads(metadata["notes"])
         has_schedule = _removes_noise(model) or "betas" in tensors
-        schedule = NoiseSchedule(tensors.pop("betas")).to(device) if has_schedule else None
+        schedule = NoiseSchedule(tensors.pop("betas")) if has_schedule else None
         training = nested(tensors)
         model.load_state_dict(training["ema_model"])
         if "generator" in training:
@@ -84,6 +88,8 @@ def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> Che
             f"{path} is damaged, or older than this version of the course: its weights do not fit ({error})"
         ) from error
     model.eval().requires_grad_(False)
+    if has_schedule:
+        schedule = schedule.to(device)
     return Checkpoint(model.to(device), schedule, notes, training)
 
 
@@ -114,6 +120,18 @@ def shipped_checkpoint(name: str) -> Path:
     """
     guards.one_of("name", name, SHIPPED)
     return shipped_file(f"{name}.safetensors")
+
+
+def shipped_model(name: str, kind: type[nn.Module]) -> nn.Module:
+    """The network in such a file. Raises CheckpointError, with the fix, where it is of another kind."""
+    path = shipped_checkpoint(name)
+    model = load_checkpoint(path).model
+    if not isinstance(model, kind):
+        raise CheckpointError(
+            f"{path} holds the network {type(model).__name__} where {kind.__name__} belongs; "
+            f"get that one back with: git checkout -- data/{path.name}"
+        )
+    return model
 
 
 def model_checksum(model: nn.Module) -> str:

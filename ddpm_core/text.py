@@ -68,16 +68,16 @@ class Tokenizer:
         """How many different ids there are, padding and start included."""
         return len(self.words) + START + 1
 
-    def __call__(self, captions: Sequence[str]) -> Tensor:
+    def __call__(self, captions: Sequence[str], name: str = "the caption") -> Tensor:
         """Token ids of each caption, long (B, max_length). Words it never saw are left out: ask unknown_words first.
 
-        Raises TypeError for a single string, and ValueError where a caption has more words than fit.
+        Raises TypeError for a single string, and ValueError, with this name, where a caption has more words than fit.
         """
         guards.several("captions", captions, "captions")
         rows = torch.full((len(captions), self.max_length), PADDING)
         for row, caption in zip(rows, captions, strict=True):
             ids = [START] + [self.ids[word] for word in split_words(caption) if word in self.ids]
-            guards.caption_length(caption, len(ids) - 1, self.max_length - 1)
+            guards.caption_length(caption, len(ids) - 1, self.max_length - 1, name)
             row[: len(ids)] = torch.tensor(ids)
         return rows
 

@@ -82,7 +82,8 @@ def generate(
     notice_on = partial(prompt_notice, model.tokenizer)
     negative_prompt = warn_of_prompts(notice_on, prompts, negative_prompt, guidance_scale)
     device = next(model.parameters()).device
-    cond, null_cond = model.tokenizer(prompts).to(device), model.tokenizer([negative_prompt])[0].to(device)
+    cond = model.tokenizer(prompts).to(device)
+    null_cond = model.tokenizer([negative_prompt], "negative_prompt")[0].to(device)
     x_T, generators = seeded_noise(seed, (len(prompts), *shape), device)
     num_steps = min(NUM_STEPS, len(schedule)) if num_steps is None else num_steps
     eps_model = noise_predictor(model, schedule.to(device).trusting())
@@ -90,7 +91,10 @@ def generate(
     return draw(guided(eps_model, cond, null_cond, guidance_scale), schedule, x_T, num_steps, clip_x_0=clip_x_0)
 
 
-def prompt_notice(tokenizer: Tokenizer, prompt: str) -> str | None:
-    """One sentence on what of a prompt the model cannot use, or None where it knows every word."""
+def prompt_notice(tokenizer: Tokenizer, prompt: str, is_negative: bool = False) -> str | None:
+    """One sentence on what of a prompt the model cannot use, or None where it knows every word.
+
+    is_negative: whether it says what pictures should keep away from
+    """
     guards.text("a prompt", prompt)
-    return notice_on_words(prompt, split_words(prompt), tokenizer.unknown_words(prompt))
+    return notice_on_words(prompt, split_words(prompt), tokenizer.unknown_words(prompt), is_negative)

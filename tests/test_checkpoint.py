@@ -23,7 +23,7 @@ from ddpm_core import (
     save_checkpoint,
     train,
 )
-from ddpm_core.checkpoint import model_checksum
+from ddpm_core.checkpoint import model_checksum, shipped_model
 from ddpm_core.support.tensor_file import read_tensors, write_tensors
 
 FORMATS = ("ddpm_core 2", "ddpm_core 3")
@@ -223,6 +223,13 @@ def test_notes_that_json_cannot_hold_are_refused_before_anything_is_written(stat
     assert not path.parent.exists()
 
 
+@pytest.mark.parametrize("device", ["cuda:99", "gpu", 3.5])
+def test_a_device_that_is_not_there_is_named_and_the_file_is_not_called_damaged(state, schedule, path, device):
+    save_checkpoint(path, state, schedule)
+    with pytest.raises(ValueError, match=f"^device must be .*got .?{device}"):
+        load_checkpoint(path, device)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_checkpoint_loads_on_the_device_that_is_asked_for(state, training, schedule, path):
     save_checkpoint(path, state, schedule, with_training=True)
@@ -371,6 +378,14 @@ def test_others_may_read_a_checkpoint_as_they_may_read_any_new_file(state, sched
 def test_an_address_instead_of_a_checkpoint_is_named():
     with pytest.raises(TypeError, match=r"checkpoint must be a Checkpoint, .*load_checkpoint.* got 'digits"):
         resume_training(TrainingState(UNet(1, (8,))), "digits.safetensors")
+
+
+def test_a_file_of_the_course_that_holds_another_network_is_named_with_the_fix(state, schedule, path, monkeypatch):
+    monkeypatch.setattr("ddpm_core.support.files.data_folder", lambda: path.parent)
+    save_checkpoint(path.with_name("clip.safetensors"), state, schedule)
+    assert isinstance(shipped_model("clip", UNet), UNet)
+    with pytest.raises(CheckpointError, match=r"clip\.safetensors holds the network UNet.*git checkout -- data/clip\."):
+        shipped_model("clip", TextToImage)
 
 
 def rewrite(path: Path, change) -> None:

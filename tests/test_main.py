@@ -247,6 +247,7 @@ NEW = ["train", "new.safetensors", *TINY]
     "command, words",
     [
         ([*NEW, "--data", "letters"], ["'letters'", "it can be digits, MNIST"]),
+        ([*NEW, "--data", "~nobody-here/letters"], ["'~nobody-here/letters'", "it can be digits, MNIST"]),
         ([*NEW, "--data", "letters/*"], ["no shard matches * in letters"]),
         ([*NEW, "--channels", "8,x"], ["--channels must be", "'8,x'"]),
         ([*NEW, "--channels", "12"], ["--channels must be multiples of 8"]),
@@ -518,6 +519,19 @@ def test_the_command_that_is_noted_is_the_one_that_was_given(tiny_preset):
     assert notes["command"] == "python -m ddpm_core train --preset digit-scenes --iterations 3 --seed 5"
 
 
+def test_a_finished_model_is_overwritten_by_the_run_alone_that_made_it(tiny_preset):
+    command, finished = ["train", "--preset", "digit-scenes"], Path("digit-scenes.safetensors")
+    finished.write_text("my thesis")
+    assert "digit-scenes.safetensors exists already" in fail(*command)
+    assert finished.read_text() == "my thesis" and not Path("runs/digit-scenes.safetensors").exists()
+    finished.unlink()
+    succeed(*command)
+    assert "digit-scenes.safetensors exists already" in fail("train", "again.safetensors", *command[1:])
+    assert load_checkpoint(finished).notes["iterations"] == 4 and not Path("again.safetensors").exists()
+    succeed(*command, "--resume", "--iterations", 5)
+    assert load_checkpoint(finished).notes["iterations"] == 5
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
@@ -672,6 +686,9 @@ def test_each_sampler_draws_its_own_way_with_prompts_and_without(drawn, checkpoi
     "arguments, words",
     [
         (["text.safetensors", "a " * 30], "30 words"),
+        (["text.safetensors", "a " * 300], "300 words"),
+        (["text.safetensors", "7", "--negative", "red " * 30], "--negative 'red red red"),
+        (["text.safetensors", "7", "--guidance-scale", "1e39"], "is no number, and so no picture: lower --guidance"),
         (["text.safetensors", "--model", "emoji"], "not both"),
         (["text.safetensors", "--num-steps", 61], "--num-steps must be a whole number from 1 to 60"),
         (["text.safetensors", "--seed", 2**70], "--seed"),
@@ -683,16 +700,35 @@ def test_each_sampler_draws_its_own_way_with_prompts_and_without(drawn, checkpoi
         (["tiny.safetensors", "--num-steps", 11], "--num-steps must be a whole number from 1 to 10"),
         (["tiny.safetensors", "--out", "a.txt"], "--out must"),
         (["tiny.safetensors", "--out", "a"], "--out must"),
+        (["tiny.safetensors", "--out", "a.psd"], "--out must"),  # which Pillow can read only
+        (["tiny.safetensors", "--out", "a.xbm"], "--out must"),  # which has no colours
         (["tiny.safetensors", "--out", "tiny.safetensors/a.png"], "no folder tiny.safetensors"),
         (["tiny"], "say tiny.safetensors"),  # a file is not taken for a prompt
         (["notes.txt"], "no checkpoint"),
-        (["emoji", "rocket"], "say --model emoji"),  # nor the name of a model, before prompts
+        (["emoji", "rocket"], "say --model emoji"),  # nor the name of a model
+        (["stable-diffusion"], "say --model stable-diffusion"),
     ],
 )
 def test_what_cannot_be_drawn_is_one_sentence(arguments, words, checkpoint, text_checkpoint):
     Path("notes.txt").touch()
     assert words in fail("sample", *arguments)
     assert not list(Path().glob("*.png"))
+
+
+def test_after_a_checkpoint_or_a_model_its_name_is_a_prompt_like_any_other(text_checkpoint):
+    assert "2 pictures" in succeed("sample", text_checkpoint, "emoji", "rocket", "--num-steps", 2)
+
+
+def test_a_file_that_cannot_be_written_shows_before_the_work_and_what_is_there_stays(checkpoint, monkeypatch):
+    monkeypatch.setattr(command_line, "draw", lambda *_, **__: pytest.fail("the work has begun"))
+    assert "cannot be written" in fail("sample", checkpoint, "--out", "a" * 300 + ".png")
+    monkeypatch.setattr(command_line, "draw", lambda *_, **__: torch.zeros(1, 1, 8, 8))
+    monkeypatch.setattr(command_line, "write_pictures", lambda pictures, out: None)
+    succeed("sample", checkpoint, "--out", "new.png")
+    assert not Path("new.png").exists()
+    Path("old.png").write_text("my holidays")
+    succeed("sample", checkpoint, "--out", "old.png")
+    assert Path("old.png").read_text() == "my holidays"
 
 
 def test_a_network_that_draws_nothing_is_named():
@@ -741,6 +777,7 @@ def test_a_latent_model_is_trained_beside_a_frozen_text_encoder_and_goes_on_as_i
     assert whole.notes["autoencoder"] == model_checksum(autoencoder) and whole.notes["scores"] == {"channels": 3}
     assert whole.notes["picture_size"] == [3, 16, 16] and PIL.Image.open("whole.png").width > 100
     interrupt(2)
+    Path("stable-diffusion.safetensors").unlink()
     assert "Stopped at iteration 2." in succeed("train", "parts.safetensors", "--preset", "stable-diffusion")
     succeed("train", "parts.safetensors", "--resume")
     assert content("parts.safetensors")["losses"] == content("whole.safetensors")["losses"]
@@ -777,7 +814,8 @@ def test_a_latent_model_does_not_go_on_in_the_latents_of_another_autoencoder(lat
     succeed("train", "new.safetensors", "--preset", "stable-diffusion")
     before = Path("new.safetensors").read_bytes()
     spoil(latent_pair / "autoencoder.safetensors")
-    assert "in the latents of another autoencoder" in fail("train", "new.safetensors", "--resume")
+    message = fail("train", "new.safetensors", "--resume")
+    assert "in the latents of another autoencoder" in message and "git checkout -- data/autoencoder" in message
     assert Path("new.safetensors").read_bytes() == before
 
 
@@ -811,13 +849,24 @@ def test_latents_are_not_decoded_by_another_autoencoder(latent_pair):
     spoil(latent_pair / "autoencoder.safetensors")
     message = fail("sample", "--model", "stable-diffusion", "noto cat")
     assert "another autoencoder than the course's" in message and not Path("samples.png").exists()
+    assert "git checkout -- data/autoencoder.safetensors" in message
+
+
+def test_a_file_of_the_course_under_the_name_of_another_is_named(latent_pair, latent_preset):
+    autoencoder, clip = latent_pair / "autoencoder.safetensors", latent_pair / "clip.safetensors"
+    clip.write_bytes(autoencoder.read_bytes())
+    command = ["train", "--preset", "stable-diffusion"]
+    assert f"{clip} holds the network Autoencoder where CLIP belongs" in fail(*command)
+    autoencoder.write_bytes((latent_pair / "stable-diffusion.safetensors").read_bytes())
+    for each in (command, ["sample", "--model", "stable-diffusion", "noto cat"]):
+        assert f"{autoencoder} holds the network TextToImage where Autoencoder belongs" in fail(*each)
 
 
 def test_an_autoencoder_alone_draws_nothing_and_is_trained_elsewhere(latent_pair):
     path = latent_pair / "autoencoder.safetensors"
     assert "holds the network Autoencoder, which draws no pictures" in fail("sample", path)
     assert "holds the network Autoencoder" in fail("train", path, "--resume")
-    for checkpoint, words in {path: "Autoencoder, which draws no pictures", "stable-diffusion": "latents"}.items():
+    for checkpoint, words in {path: "which draws no pictures", "stable-diffusion": "it draws latents"}.items():
         assert words in fail("export", checkpoint, "made") and not Path("made").exists()
 
 
@@ -1078,6 +1127,7 @@ def test_a_search_says_what_of_a_query_it_cannot_use(arguments, words, small_cli
         (["face", "--k", 5], "--k must be a whole number from 1 to 4, as there are 4 pictures; got 5"),
         (["face", "--k", 0], "--k"),
         (["face", "--in", "nowhere"], "nowhere does not exist"),
+        (["face", "--in", "~nobody-here/photos"], "~nobody-here/photos does not exist"),
         (["face", "--in", "empty"], "empty has no pictures; they end in .png"),
         (["face", "--in", "spoilt"], "no picture that can be used; skipped: a.png cannot be read"),
         (["face", "--in", "shards/*.tar"], "no shard matches *.tar in shards"),

@@ -284,6 +284,29 @@ def test_a_negative_prompt_with_unknown_words_warns_and_an_empty_one_does_not(mo
         generate(model, schedule, ["blue"], SHAPE, negative_prompt="", num_steps=1)
 
 
+@pytest.mark.parametrize("negative_prompt", ["green 猫", "?!", "🍎"])
+def test_a_negative_prompt_without_a_known_word_changes_nothing_and_says_so(model, schedule, negative_prompt):
+    with pytest.warns(PromptWarning) as caught:
+        steps = generate(model, schedule, ["blue"], SHAPE, 3, negative_prompt, num_steps=3)
+    [notice] = [str(warning.message) for warning in caught]
+    assert repr(negative_prompt) in notice and notice.endswith(": as a negative prompt it changes nothing")
+    assert torch.equal(last(steps), last(generate(model, schedule, ["blue"], SHAPE, 3, num_steps=3)))
+
+
+def test_a_negative_prompt_keeps_away_from_its_other_words_and_is_judged_only_where_it_counts(model, schedule):
+    with pytest.warns(PromptWarning) as caught:
+        generate(model, schedule, ["blue"], SHAPE, 3, "green red")
+        generate(model, schedule, ["blue"], SHAPE, 1, "green red")
+    weighed, left_out = [str(warning.message) for warning in caught]
+    assert '"green"' in weighed and "keeps away from the other words" in weighed
+    assert "green" not in left_out and "guidance_scale is above 1" in left_out
+
+
+def test_a_long_prompt_is_not_repeated_whole(model):
+    notice = prompt_notice(model.tokenizer, " ".join(f"word{i}" for i in range(400)))
+    assert "word0" in notice and len(notice) < 300
+
+
 def test_collected_notices_are_not_shown_and_other_warnings_pass(model, schedule):
     with warnings.catch_warnings(record=True) as shown:
         warnings.simplefilter("always")
@@ -311,7 +334,7 @@ def test_prompts_follow_the_model_to_its_device(model, schedule):
     "change, words",
     [
         (dict(prompts=["blue", "a a a a a a"]), "'a a a a a a' has 6 words, and this model reads 5"),
-        (dict(negative_prompt="a a a a a a"), "'a a a a a a' has 6 words, and this model reads 5"),
+        (dict(negative_prompt="a a a a a a"), "negative_prompt 'a a a a a a' has 6 words, and this model reads 5"),
         (dict(prompts="a red seven"), r"prompts must be a list of prompts, such as \['a red seven'\]"),
         (dict(prompts=["blue", None]), "a prompt must be a string; got None"),
         (dict(negative_prompt=["blue"]), "a prompt must be a string; got .'blue'. .list"),

@@ -104,7 +104,7 @@ def files_in(folder: Path | str) -> tuple[Path, list[str]]:
 
     Raises DataUnavailable where it is no folder.
     """
-    folder = Path(folder).expanduser()
+    folder = Path(os.path.expanduser(folder))
     if not folder.is_dir():
         raise DataUnavailable(f"{folder} {'is a file, not a folder' if folder.exists() else 'does not exist'}")
     root = folder.resolve()

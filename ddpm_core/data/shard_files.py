@@ -50,7 +50,7 @@ def write_shards(
             raise ValueError(f"captions[{i}] must be a string that says something; got {guards.describe(caption)}")
     guards.whole_number("samples_per_shard", samples_per_shard)
     guards.one_of("image_format", image_format, PICTURES)
-    folder = Path(folder).expanduser()
+    folder = Path(os.path.expanduser(folder))
     paths = [folder / f"{number:05d}.tar" for number in range(math.ceil(len(captions) / samples_per_shard))]
     digits = max(4, len(str(samples_per_shard - 1)))  # four, as for the 10,000 that img2dataset packs by default
     make_folder(paths[0])
@@ -70,7 +70,7 @@ def write_shards(
 
 def are_shards(pattern: str) -> bool:
     """Whether a path or a pattern means shards; a folder does where there is one in it."""
-    folder = Path(pattern).expanduser()
+    folder = Path(os.path.expanduser(pattern))
     if folder.is_dir():
         return any(file.name.endswith(TARS) for file in folder.iterdir())
     return ".tar" in pattern or pattern.endswith(".tgz") or any(sign in pattern for sign in "*?[{")

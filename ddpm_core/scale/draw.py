@@ -1,5 +1,6 @@
 """Pictures from a checkpoint, with prompts or without."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -7,9 +8,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ddpm_core.checkpoint import Checkpoint, load_checkpoint
+from ddpm_core.checkpoint import Checkpoint, load_checkpoint, shipped_checkpoint
 from ddpm_core.prediction import noise_predictor
 from ddpm_core.sampling import sampler_named, seeded_noise
+from ddpm_core.scale.recipes import PRESETS
 from ddpm_core.scale.settings import DEFAULTS
 from ddpm_core.scale.speed import autocast, speed_up
 from ddpm_core.support.memory import in_parts
@@ -20,6 +22,28 @@ from ddpm_core.text_to_image import NUM_STEPS, TextToImage, generate
 from ddpm_core.unet import UNet
 
 PICTURES = 16  # where no prompt says how many
+
+
+def what_to_draw(words: Sequence[str], model: str | None) -> tuple[Path, Sequence[str]]:
+    """The checkpoint to draw from and the prompts, out of the words of a command.
+
+    model: a preset's, where the command names one
+
+    Raises ValueError, with what was likely meant, where the first prompt is a file or a model rather than a prompt.
+    """
+    given = Path(words[0]) if words and words[0].endswith(".safetensors") else None
+    if given and model:
+        raise ValueError(f"say either a checkpoint ({given}) or --model {model}, not both")
+    prompts = words[1:] if given else words
+    first = prompts[0] if prompts else ""
+    # os.path answers where Path raises: a prompt may be longer than the name of a file can be.
+    if os.path.isfile(f"{first}.safetensors"):
+        raise ValueError(f"{first} would be a prompt: for the checkpoint say {first}.safetensors")
+    if first in PRESETS and not given and not model:
+        raise ValueError(f"{first} would be a prompt: for the model say --model {first}")
+    if any(sign in first for sign in (os.sep, ".")) and os.path.exists(first):
+        raise ValueError(f"{first} is no checkpoint: their names end in .safetensors")
+    return given or shipped_checkpoint(model or "emoji"), prompts
 
 
 def draw(
@@ -77,7 +101,13 @@ def draw(
             for x_t in steps:  # noqa: B007
                 bar.update()
             drawn.append(x_t.cpu() if autoencoder is None else decoded(autoencoder, x_t.float()))
-    return torch.cat(drawn)
+    pictures = torch.cat(drawn)
+    if not pictures.isfinite().all():
+        remedies = ["lower guidance_scale"] * ((guidance_scale or 0) > 1)
+        remedies += ["say --precision float32"] * (precision == "float16")
+        cause = " or ".join(remedies) or f"the weights in {path} are spoilt"
+        raise ValueError(f"what was drawn is no number, and so no picture: {cause}")
+    return pictures
 
 
 def picture_size(path: Path, trained: Checkpoint) -> tuple[int, int, int]:

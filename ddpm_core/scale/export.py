@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import re
 from pathlib import Path
 
@@ -39,11 +40,14 @@ def export_diffusers(checkpoint: Path | str, folder: Path | str) -> None:
     Raises what load_checkpoint raises, CheckpointError where the model draws no pictures or there is no picture_size,
     ValueError where the folder cannot be made, and FileExistsError where it is not empty.
     """
-    checkpoint, folder = Path(checkpoint).expanduser(), Path(folder).expanduser()
+    checkpoint, folder = (Path(os.path.expanduser(path)) for path in (checkpoint, folder))
     trained = load_checkpoint(checkpoint)
     C, *size = picture_size(checkpoint, trained)
     if "autoencoder" in trained.notes:
-        raise CheckpointError(f"{checkpoint} draws latents: without its autoencoder diffusers could not show them")
+        raise CheckpointError(
+            f"{checkpoint} cannot be exported: it draws latents, and what it takes to decode them is not part of the "
+            "export"
+        )
     guidance_scale = None
     if isinstance(trained.model, TextToImage):
         guidance_scale = trained.notes.get("guidance_scale", DEFAULTS["guidance_scale"])

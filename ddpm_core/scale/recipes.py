@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ddpm_core.checkpoint import load_checkpoint, shipped_checkpoint
+from ddpm_core.checkpoint import shipped_model
 from ddpm_core.data import EmojiDataset, load_digit_scenes
 from ddpm_core.data.digit_scenes import draw_scenes
 from ddpm_core.judging import DigitReader, draw_emoji, judge_emoji, judge_style, retrieval_agreement, scene_agreement
@@ -42,7 +42,7 @@ class Preset:
         """The networks, untrained but for the text encoder of a CLIP; in_channels are those of pictures or latents."""
         unet = UNet(in_channels, context_dim=self.text_dim, **self.unet)
         if self.clip:
-            clip = load_checkpoint(shipped_checkpoint(self.clip)).model
+            clip = shipped_model(self.clip, CLIP)
             return TextToImage(unet, clip.text_encoder, clip.tokenizer)
         tokenizer = Tokenizer.from_captions(captions)
         return TextToImage(unet, TextEncoder(len(tokenizer), tokenizer.max_length, self.text_dim), tokenizer)
@@ -140,7 +140,7 @@ def _found(clip: CLIP, pictures: Tensor, data: EmojiDataset, rows: Tensor, langu
 def _score_stable_diffusion(
     model: TextToImage, schedule: NoiseSchedule, guidance_scale: float, autoencoder: Autoencoder
 ) -> dict[str, float]:
-    clip = load_checkpoint(shipped_checkpoint("clip")).model
+    clip = shipped_model("clip", CLIP)
     return _score_emoji(model, schedule, guidance_scale, autoencoder, clip, size=64)
 
 

@@ -77,6 +77,8 @@ def _refuse_to_overwrite(checkpoint: Path, preset: str | None) -> None:
         other = checkpoint.with_suffix(suffix)
         if other.exists():
             raise ValueError(f"{other} exists already, and a run of this name would overwrite it: give another name")
+    if preset and (finished := Path(f"{preset}.safetensors")).exists():
+        raise ValueError(f"{finished} exists already, and the finished model would overwrite it: move it elsewhere")
 
 
 def _last_saved(checkpoint: Path, resume: bool, device: torch.device) -> tuple[Checkpoint | None, str | None]:

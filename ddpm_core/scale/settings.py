@@ -4,6 +4,7 @@ Settings are a dict by name, without those that nobody gave. They are kept in th
 """
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ddpm_core.checkpoint import Checkpoint, load_checkpoint, model_checksum, shipped_checkpoint
+from ddpm_core.checkpoint import Checkpoint, model_checksum, shipped_model
 from ddpm_core.data import DATA_SETS, DataUnavailable, PictureTextShards, load_captioned_folder, load_pictures
 from ddpm_core.data.shard_files import are_shards
 from ddpm_core.scale.ranks import num_ranks, rank, share_of
@@ -97,7 +98,7 @@ def job_of(settings: dict, preset: str | None, saved: Checkpoint | None) -> Job:
         _use_pictures(job, settings.get("channels"))
     elif is_tar:
         _use_tar_files(job, settings.get("channels"))
-    elif Path(notes["data"]).expanduser().is_dir():
+    elif os.path.isdir(os.path.expanduser(notes["data"])):
         _use_folder(job, settings.get("channels"))
     else:
         raise ValueError(
@@ -122,10 +123,13 @@ def _by_recipe(settings: dict, preset: str | None, saved: Checkpoint | None) -> 
     notes |= dict(preset=name, guidance_scale=recipe.guidance_scale, picture_size=list(pictures.shape[1:]))
     data, autoencoder = _as_bytes(pictures), None
     if recipe.autoencoder:
-        autoencoder = load_checkpoint(shipped_checkpoint(recipe.autoencoder)).model
+        autoencoder = shipped_model(recipe.autoencoder, Autoencoder)
         checksum = model_checksum(autoencoder)
         if notes.setdefault("autoencoder", checksum) != checksum:
-            raise ValueError("this run was begun in the latents of another autoencoder, so it cannot go on: begin anew")
+            raise ValueError(
+                "this run was begun in the latents of another autoencoder, so it cannot go on: get that one back, as "
+                f"with git checkout -- data/{recipe.autoencoder}.safetensors, or begin anew"
+            )
         data = encoded(autoencoder, pictures)
     torch.manual_seed(notes["seed"])
     if saved and not recipe.made(saved.model):

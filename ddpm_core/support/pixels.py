@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 from pathlib import Path
 from typing import BinaryIO
 
@@ -70,12 +71,25 @@ def write_pictures(pictures: Tensor, path: Path) -> None:
 
 
 def check_picture_file(path: Path) -> None:
-    """Makes the folder for a picture file. Raises ValueError where none can be written there, or by no such ending."""
+    """Makes the folder for a picture file. Raises ValueError where none can be written there, or by no such ending.
+
+    So it shows before the work and not after it. What is at path stays.
+    """
     from PIL import Image
 
-    if path.suffix.lower() not in Image.registered_extensions():
-        raise ValueError(f"out must end as picture files do, such as in .png; got {path}")
+    try:  # Pillow has formats that it reads only, and some without colours
+        image_format = Image.registered_extensions().get(path.suffix.lower())
+        Image.new("RGB", (64, 64)).save(io.BytesIO(), image_format)
+    except (KeyError, OSError, ValueError):
+        raise ValueError(f"out must end as picture files do, such as in .png; got {path}") from None
     make_folder(path)
+    is_new = not os.path.lexists(path)
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {error.strerror}") from None
+    if is_new:
+        path.unlink()
 
 
 def read_rgb(path: Path) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_core.blocks import ResidualBlock, group_norm
-from ddpm_core.checkpoint import Checkpoint, load_checkpoint, model_checksum, shipped_checkpoint
+from ddpm_core.checkpoint import Checkpoint, model_checksum, shipped_model
 from ddpm_core.support import guards
 from ddpm_core.support.memory import explain_out_of_memory, in_parts
 from ddpm_core.support.pixels import as_floats
@@ -154,22 +154,25 @@ def autoencoder_of(checkpoint: Checkpoint, autoencoder: Checkpoint | None = None
     autoencoder: None, the one that comes with the course; or one of your own
 
     Raises AutoencoderMismatch where the model learnt in the latents of another one, FileNotFoundError where the file of
-    the course is missing, and TypeError for what is no checkpoint of an autoencoder.
+    the course is missing, CheckpointError where it holds another network, and TypeError for what is no checkpoint of an
+    autoencoder.
     """
     guards.instance("checkpoint", checkpoint, Checkpoint, "load_checkpoint(path)")
     if "autoencoder" not in checkpoint.notes:
         return None
-    device, whose = next(checkpoint.model.parameters()).device, "the one given"
     if autoencoder is None:
-        autoencoder, whose = load_checkpoint(shipped_checkpoint("autoencoder"), device), "the course's"
-    guards.instance("autoencoder", autoencoder, Checkpoint, "load_checkpoint(path)")
-    guards.instance("autoencoder.model", autoencoder.model, Autoencoder)
-    if model_checksum(autoencoder.model) != checkpoint.notes["autoencoder"]:
+        network, whose = shipped_model("autoencoder", Autoencoder), "the course's"
+        fix = "git checkout -- data/autoencoder.safetensors brings that one back; one of your own is given in Python"
+    else:
+        guards.instance("autoencoder", autoencoder, Checkpoint, "load_checkpoint(path)")
+        guards.instance("autoencoder.model", autoencoder.model, Autoencoder)
+        network, whose, fix = autoencoder.model, "the one given", "give the one that it was trained with"
+    if model_checksum(network) != checkpoint.notes["autoencoder"]:
         raise AutoencoderMismatch(
             f"this model was trained in the latents of another autoencoder than {whose}, which cannot decode what it "
-            "draws: give the one that it was trained with, autoencoder_of(checkpoint, load_checkpoint(path))"
+            f"draws: {fix}, autoencoder_of(checkpoint, load_checkpoint(path))"
         )
-    return autoencoder.model.to(device)
+    return network.to(next(checkpoint.model.parameters()).device)
 
 
 def autoencoder_loss(

@@ -281,7 +281,7 @@ def test_nothing_is_written_for_what_is_no_checkpoint(tmp_path):
     with pytest.raises(CheckpointError, match="TextEncoder"):
         export_diffusers(tmp_path / "text.safetensors", tmp_path / "folder")
     save_small(tmp_path / "latent.safetensors", autoencoder="a checksum")
-    with pytest.raises(CheckpointError, match=r"latent\.safetensors draws latents"):
+    with pytest.raises(CheckpointError, match=r"latent\.safetensors cannot be exported: it draws latents"):
         export_diffusers(tmp_path / "latent.safetensors", tmp_path / "folder")
     assert not (tmp_path / "folder").exists()
 

@@ -256,6 +256,14 @@ def test_a_timestep_per_picture_within_the_schedule(t, error, words):
         guards.timesteps(t, PICTURES, 100)
 
 
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", 3.5])
+def test_a_device_is_one_of_this_machine(device):
+    guards.usable_device("cpu")
+    guards.usable_device(torch.device("cpu"))
+    with refused(ValueError, "device must be", str(device)):
+        guards.usable_device(device)
+
+
 def test_a_schedule_elsewhere_is_refused_with_the_remedy():
     with refused(ValueError, "schedule is on meta", "pictures are on cpu", 'schedule.to("cpu")'):
         guards.same_device(STEPS.to("meta"), PICTURES)

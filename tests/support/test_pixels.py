@@ -8,6 +8,7 @@ import torch
 
 from ddpm_core.support.pixels import (
     as_floats,
+    check_picture_file,
     encode,
     from_bytes,
     read_grey,
@@ -95,6 +96,21 @@ def test_files_hold_the_pictures(image_format, error, tmp_path):
     path = tmp_path / f"sheet.{image_format.lower()}"
     write_pictures(pictures, path)
     assert (read_rgb(path).int() - torch.tensor(tile(pictures, width=1000)).permute(2, 0, 1).int()).abs().max() <= error
+
+
+def test_a_picture_can_be_written_by_every_ending_that_is_accepted(tmp_path):
+    accepted = []
+    for ending in [*PIL.Image.registered_extensions(), ".txt", ""]:
+        path = tmp_path / f"new{ending}"
+        try:
+            check_picture_file(path)
+        except ValueError as error:
+            assert "out must end" in str(error)
+        else:
+            write_pictures(torch.zeros(2, 3, 8, 8), path)
+            accepted.append(ending)
+    assert {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif"} <= set(accepted)
+    assert not {".psd", ".xbm", ".txt", ""} & set(accepted)  # read only, without colours, and none
 
 
 def test_a_file_that_comes_along_is_read_as_it_is_or_not_at_all(tmp_path):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ddpm_core.support.guards.tensors import one_picture, pictures, shape
-from ddpm_core.support.guards.values import describe, is_whole, number, several, text, whole_number
+from ddpm_core.support.guards.values import cut, describe, is_whole, number, several, text, whole_number
 
 FOR_LATENTS = " For latents: bounded=False"
 
@@ -145,9 +145,9 @@ def vocabulary(words: Sequence) -> None:
         raise ValueError("words must be different from one another")
 
 
-def caption_length(caption: str, num_words: int, most: int) -> None:
+def caption_length(caption: str, num_words: int, most: int, name: str = "the caption") -> None:
     if num_words > most:
-        raise ValueError(f"the caption {caption!r} has {num_words} words, and this model reads {most}")
+        raise ValueError(f"{name} {cut(repr(caption))} has {num_words} words, and this model reads {most}")
 
 
 def tokens(tokens: object) -> None:

@@ -139,6 +139,17 @@ def timesteps(t: object, x: Tensor, num_timesteps: int, look: bool = True) -> No
         )
 
 
+def usable_device(device: object) -> None:
+    """A device of torch's that this machine has."""
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError, TypeError) as error:
+        reason = str(error).strip().split("\n")[0].rstrip(".:")  # what follows is about debugging torch
+        raise ValueError(
+            f'device must be one that this machine has, such as "cpu"; got {describe(device)} ({reason})'
+        ) from error
+
+
 def same_device(schedule: Tensor, pictures: Tensor) -> None:
     if schedule.device != pictures.device:
         raise ValueError(

@@ -17,7 +17,12 @@ def describe(value: object) -> str:
     text = reprlib.repr(value)  # which cuts long lists, but not lists of lists
     if "\n" in text:  # a whole network, say
         return kind
-    return f"{text if len(text) <= 80 else text[:77] + '...'} ({kind})"
+    return f"{cut(text)} ({kind})"
+
+
+def cut(text: str) -> str:
+    """The beginning of a text, where it is long."""
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def is_whole(value: object) -> bool:
