@@ -11,15 +11,29 @@ from ddpm_core.support.guards.values import describe, is_whole
 def network_input(name: str, x: object, network: str, config: dict, dtype: torch.dtype) -> None:
     """A batch of pictures for a convolutional network that halves them; config: what it was made with."""
     in_channels = config["in_channels"]
-    if not isinstance(x, Tensor) or x.ndim != 4 or not x.is_floating_point():
-        raise ValueError(f"{name} must be pictures, a tensor of floats (B, {in_channels}, H, W); got {describe(x)}")
+    if not isinstance(x, Tensor) or x.ndim != 4 or not x.is_floating_point() or x.numel() == 0:
+        wanted = f"pictures, a tensor of floats (B, {in_channels}, H, W)"
+        raise ValueError(f"{name} must be {wanted}; got {describe(x)}{_remedy(name, x)}")
     C = x.shape[1]
     if in_channels != C:
         raise ValueError(f"{name} has {C} channels, but this {network} was made for in_channels={in_channels}")
+    _same_precision(name, x, network, dtype)
+    divisible(tuple(x.shape[2:]), config)
+
+
+def _same_precision(name: str, x: Tensor, network: str, dtype: torch.dtype) -> None:
     if x.dtype != dtype and torch.float64 in (x.dtype, dtype):  # halves beside float32 are autocast's affair
         ours, theirs = (str(kind).removeprefix("torch.") for kind in (dtype, x.dtype))
         raise ValueError(f"{name} is {theirs}, but this {network}'s weights are {ours}: {name}.to(torch.{ours})")
-    divisible(tuple(x.shape[2:]), config)
+
+
+def _remedy(name: str, x: object) -> str:
+    """What to do with bytes, and with one picture."""
+    if not isinstance(x, Tensor):
+        return ""
+    if x.dtype == torch.uint8:
+        return f": {name}.float() / 127.5 - 1 turns 0..255 into -1..1"
+    return f": {name}[None] is a batch of one" if x.ndim == 3 else ""
 
 
 def divisible(size: tuple[int, int], config: dict) -> None:
@@ -35,16 +49,22 @@ def divisible(size: tuple[int, int], config: dict) -> None:
         )
 
 
-def picture_shape(shape: object, in_channels: int) -> None:
+def picture_shape(shape: object, in_channels: int, name: str = "picture_shape") -> None:
     """That of one picture, (C, H, W), for a network made for so many channels."""
     is_shape = isinstance(shape, Sequence) and len(shape) == 3 and all(is_whole(side) and side > 0 for side in shape)
     if not is_shape or shape[0] != in_channels:
-        raise ValueError(f"picture_shape must be that of one picture, ({in_channels}, H, W); got {shape!r}")
+        hint = f". This model was made for in_channels={in_channels}" if is_shape and name == "shape" else ""
+        if hint and in_channels not in (1, 3):
+            hint += f"; where these are latents: autoencoder.latent_shape({tuple(shape)})"
+        raise ValueError(f"{name} must be that of one picture, ({in_channels}, H, W); got {describe(shape)}{hint}")
 
 
-def latents(name: str, z: object, latent_channels: int) -> None:
-    if not isinstance(z, Tensor) or z.ndim != 4 or not z.is_floating_point() or z.shape[1] != latent_channels:
+def latents(name: str, z: object, latent_channels: int, dtype: torch.dtype) -> None:
+    """dtype: of the weights of the autoencoder that made them."""
+    is_fine = isinstance(z, Tensor) and z.ndim == 4 and z.is_floating_point() and z.shape[1] == latent_channels
+    if not is_fine or z.numel() == 0:
         raise ValueError(f"{name} must be latents, floats (B, {latent_channels}, h, w); got {describe(z)}")
+    _same_precision(name, z, "Autoencoder", dtype)
 
 
 def unet_input(x_t: object, t: object, context: object, padding: object, config: dict, dtype: torch.dtype) -> None:

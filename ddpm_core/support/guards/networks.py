@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from ddpm_core.support.guards.inputs import picture_shape
 from ddpm_core.support.guards.tensors import one_picture, pictures, shape
 from ddpm_core.support.guards.values import describe, is_whole, number, several, text, whole_number
 
 FOR_LATENTS = " For latents: bounded=False"
+TRAINED_BY = dict(Autoencoder="train_autoencoder", CLIP="train_clip")  # networks that remove no noise
 
 
 def eps_model(eps_model: object) -> None:
@@ -19,9 +21,18 @@ def eps_model(eps_model: object) -> None:
         hint = f": pass its {inside}" if inside else ""
         raise TypeError(f"eps_model must be callable, eps_model(x_t, t); got a {type(eps_model).__name__}{hint}")
     predicts_noise(eps_model)
+    network = getattr(eps_model, "__wrapped__", eps_model)
+    if isinstance(network, torch.nn.Module) and hasattr(network, "tokenizer"):
+        raise ValueError(
+            f"eps_model must need no text, but this {type(network).__name__} reads one: guided(eps_model, tokens, "
+            "model.null_cond) gives it; train takes it as cond and null_cond"
+        )
 
 
 def predicts_noise(model: object) -> None:
+    kind = type(model).__name__
+    if kind in TRAINED_BY:
+        raise ValueError(f"model must be a network that predicts noise; got {kind}, which {TRAINED_BY[kind]} teaches")
     if getattr(model, "predicts", "eps") != "eps":
         raise ValueError(f"this model predicts {model.predicts}; noise_predictor(model, schedule) is its eps_model")
 
@@ -34,11 +45,41 @@ def noise(x_T: object, generator: object = None, name: str = "x_T") -> None:
     is_list = isinstance(generator, Sequence) and all(isinstance(each, torch.Generator) for each in generator)
     if is_list and len(generator) != len(x_T):
         raise ValueError(f"there are {len(generator)} generators for {len(x_T)} pictures; there must be one for each")
-    if not is_list and not isinstance(generator, torch.Generator | None):
-        raise TypeError(
-            "generator must be a torch.Generator, such as torch.Generator().manual_seed(0), or a list with one for "
-            f"each picture; got {describe(generator)}"
-        )
+    if not is_list:
+        randomness(generator, ", or a list with one for each picture")
+
+
+def randomness(generator: object, or_else: str = "") -> None:
+    """One generator, or None for torch's global one."""
+    if not isinstance(generator, torch.Generator | None):
+        example = f"such as torch.Generator().manual_seed(0){or_else}"
+        raise TypeError(f"generator must be a torch.Generator, {example}; got {describe(generator)}")
+
+
+def condition(name: str, cond: object) -> None:
+    """A tensor, which captions become by way of a tokenizer."""
+    if not isinstance(cond, Tensor):
+        example = "model.null_cond" if name == "null_cond" else "model.tokenizer(captions)"
+        raise TypeError(f"{name} must be a tensor, such as {example}; got {describe(cond)}")
+
+
+def learns(loss: Tensor, model: torch.nn.Module) -> None:
+    """The loss has a gradient."""
+    if loss.requires_grad:
+        return
+    if any(weight.requires_grad for weight in model.parameters()):
+        raise ValueError("the loss does not depend on the weights of model: was it detached, or made under no_grad()?")
+    raise ValueError(
+        "model has no weight that learns: all are frozen, as load_checkpoint leaves them. model.requires_grad_(True) "
+        "lets them learn"
+    )
+
+
+def no_gradient(name: str, data: Tensor) -> None:
+    """What is learnt from: its gradient would lead back, in every iteration, to where it was made."""
+    if data.requires_grad:
+        hint = "; encoded(autoencoder, pictures) makes latents without one" if name == "pictures" else ""
+        raise ValueError(f"{name} must not require a gradient: {name}.detach(){hint}")
 
 
 def edited(x_0: object, generator: object, clip_x_0: bool) -> None:
@@ -209,12 +250,12 @@ def query(query: object) -> None:
         raise TypeError(f"query must be a string or a picture, a tensor (3, H, W){hint}; got {describe(query)}")
 
 
-def prompts(prompts: object, shape: object, guidance_scale: object) -> None:
+def prompts(prompts: object, shape: object, guidance_scale: object, in_channels: int) -> None:
+    """shape: of each picture, for a network of so many channels."""
     several("prompts", prompts, "prompts")
     if len(prompts) == 0:
         raise ValueError("prompts is empty; give at least one prompt")
-    if len(shape) != 3:
-        raise ValueError(f"shape must be that of one picture, (C, H, W); got {shape!r}")
+    picture_shape(shape, in_channels, "shape")
     number("guidance_scale", guidance_scale, least=0)
 
 
@@ -242,13 +283,19 @@ def training_data(
             raise ValueError("cond goes with a tensor of pictures; a function brings the conditions with its batches")
         return
     pictures(data, bytes_too=bounded, look=bounded, hint=FOR_LATENTS)
+    no_gradient("pictures", data)
     if bounded and data.is_floating_point() and data.min() >= 0:
         warnings.warn("no value of pictures is below 0; if they are in [0, 1]: pictures * 2 - 1", stacklevel=3)
+    if cond is not None:
+        condition("cond", cond)
+        no_gradient("cond", cond)
     if (cond is None) != (null_cond is None) or (cond is not None and len(cond) != len(data)):
         raise ValueError(
             f"cond must have one row for each of the {len(data)} pictures, and null_cond beside it; "
             f"got {describe(cond)} and {describe(null_cond)}"
         )
+    if null_cond is not None:
+        condition("null_cond", null_cond)
 
 
 def batch(x_0: Tensor, cond: Tensor | None, batch_size: int, null_cond: Tensor | None, bounded: bool = True) -> None:
