@@ -19,6 +19,8 @@ def drop_condition(
     cond: (B, ...), one condition per picture; null_cond: (...), the condition that says nothing. Returns (B, ...).
     """
     guards.number("probability", probability, least=0, most=1)
+    guards.condition("cond", cond)
+    guards.randomness(generator)
     guards.shape("null_cond", null_cond, cond.shape[1:], "one condition's")
     dropped = torch.rand(len(cond), generator=generator, device=cond.device) < probability  # one draw per picture
     return torch.where(dropped.reshape(-1, *[1] * null_cond.ndim), null_cond, cond)
@@ -39,10 +41,13 @@ def guided(
     guidance_scale: 0 ignores cond, 1 follows it as learnt, more exaggerates it. Ho & Salimans write w = scale - 1
 
     Both halves go through the model as one batch; where guidance_scale is 0 or 1 only one of them is needed.
-    Raises ValueError where guidance_scale is below 0 or the conditions do not fit together.
+    Raises ValueError where guidance_scale is below 0 or the conditions do not fit together, TypeError where these are
+    no tensors.
     """
     guards.predicts_noise(model)
     guards.number("guidance_scale", guidance_scale, least=0)
+    guards.condition("cond", cond)
+    guards.condition("null_cond", null_cond)
     null_cond = null_cond.expand_as(cond) if null_cond.shape == cond.shape[1:] else null_cond
     guards.shape("null_cond", null_cond, cond.shape, "cond's")
     if guidance_scale in (0, 1):

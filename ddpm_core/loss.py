@@ -24,6 +24,7 @@ def diffusion_loss(
     min_snr_gamma: None weighs all timesteps alike; a number, as min_snr_weights does
     """
     guards.eps_model(eps_model)
+    guards.randomness(generator)
     t = torch.randint(len(schedule), (len(x_0),), generator=generator, device=x_0.device)
     eps = torch.randn(x_0.shape, generator=generator, device=x_0.device, dtype=x_0.dtype)
     eps_hat = eps_model(add_noise(schedule, x_0, t, eps), t)

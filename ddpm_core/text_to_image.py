@@ -63,7 +63,7 @@ def generate(
     """The steps from noise to one picture per prompt: yields (B, C, H, W) after each; the last are the pictures.
 
     prompts:         captions in the words that the model learnt; "" asks for no condition
-    shape:           (C, H, W) of the pictures that the model was trained on
+    shape:           (C, H, W) of the pictures, or latents, that the model was trained on
     guidance_scale:  0 ignores the prompts, 1 follows them as learnt, more exaggerates them
     negative_prompt: what the pictures should keep away from, where guidance_scale is above 1
     num_steps:       how many of the schedule's timesteps to visit (None: 50, or all where there are fewer); fewer
@@ -74,11 +74,11 @@ def generate(
     clip_x_0:        keep the x_0-prediction in [-1, 1]; say False for latents
 
     Words that the model cannot use are named in a PromptWarning; the pictures are drawn all the same. Raises ValueError
-    where a prompt is too long, and TypeError for a model that reads no text.
+    where a prompt is too long or shape is another model's, and TypeError for a model that reads no text.
     """
     guards.instance("model", model, TextToImage)
     guards.instance("schedule", schedule, NoiseSchedule)
-    guards.prompts(prompts, shape, guidance_scale)
+    guards.prompts(prompts, shape, guidance_scale, model.unet.config["in_channels"])
     notice_on = partial(prompt_notice, model.tokenizer)
     negative_prompt = warn_of_prompts(notice_on, prompts, negative_prompt, guidance_scale)
     device = next(model.parameters()).device

@@ -51,6 +51,7 @@ class TrainingState:
 
     def backward(self, loss: Tensor) -> None:
         """Fills in the gradient of the loss."""
+        guards.learns(loss, self.model)
         loss.backward()
 
     def step(self) -> None:

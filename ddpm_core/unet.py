@@ -57,7 +57,7 @@ class UNet(nn.Module):
         predicts: str = "eps",
     ):
         super().__init__()
-        counts = dict(blocks_per_level=blocks_per_level, patch_size=patch_size)
+        counts = dict(in_channels=in_channels, blocks_per_level=blocks_per_level, patch_size=patch_size)
         guards.one_of("predicts", predicts, ("eps", "x_0", "v"))
         guards.unet_plan(channels, attention_levels, cross_attention_levels, context_dim, **counts)
         self.predicts = predicts

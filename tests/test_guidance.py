@@ -65,3 +65,13 @@ def test_nothing_or_everything_can_be_dropped(probability, value):
 def test_a_slip_is_named(slip, words):
     with pytest.raises(ValueError, match=words):
         slip()
+
+
+def test_captions_are_no_conditions():
+    for name, cond, null_cond in [("cond", ["a cat", "a dog"], NULL), ("null_cond", COND, "")]:
+        with pytest.raises(TypeError, match=f"^{name} must be a tensor, such as model"):
+            guided(model, cond, null_cond, 3)
+    with pytest.raises(TypeError, match=r"^cond must be a tensor"):
+        drop_condition(["a cat", "a dog"], NULL, 0.1)
+    with pytest.raises(TypeError, match=r"generator must be a torch.Generator.*; got 0 \(int\)"):
+        drop_condition(COND, NULL, 0.1, generator=0)

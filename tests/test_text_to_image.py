@@ -142,6 +142,22 @@ def test_the_sampler_is_the_one_that_is_asked_for(model, schedule):
         generate(model, schedule, CAPTIONS, SHAPE, sampler="euler")
 
 
+@pytest.mark.parametrize("predicts", ["eps", "x_0", "v"])
+def test_a_sampler_that_is_given_no_text_says_how_to_give_it(predicts, schedule, noise):
+    model = new_model(predicts=predicts)
+    eps_model = noise_predictor(model, schedule)
+    with pytest.raises(ValueError, match=r"TextToImage reads one: guided\(eps_model, tokens, model\.null_cond\)"):
+        sample(eps_model, schedule, noise)
+    with pytest.raises(ValueError, match="train takes it as cond and null_cond"):
+        next(train(TrainingState(model), schedule, noise.tanh(), 2, 2))
+    sample(guided(eps_model, model.tokenizer(CAPTIONS[:1] * 5), model.null_cond), schedule, noise)
+
+
+def test_the_shape_is_that_of_what_the_model_draws(model, schedule):
+    with pytest.raises(ValueError, match=r"shape must be that of one picture, \(1, H, W\); got \(3, 8, 8\)"):
+        generate(model, schedule, CAPTIONS, (3, 8, 8))
+
+
 class OfAGaussian(TextToImage):
     """Tells the noise exactly, where every number of x_0 is drawn from a Gaussian: mean 3, standard deviation 0.5."""
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ddpm_core.schedule import NoiseSchedule
+from ddpm_core.support import guards
 from ddpm_core.support.memory import in_parts
 from ddpm_core.systems.stable_diffusion import Autoencoder, decoded
 from ddpm_core.text_to_image import TextToImage, generate
@@ -26,6 +27,7 @@ def draw_all(
     autoencoder: of a model that draws in its latents
     """
     if autoencoder is not None:
+        guards.instance("autoencoder", autoencoder, Autoencoder)
         shape = autoencoder.latent_shape(shape)
     drawn = []
     for part in in_parts(len(prompts), shape):

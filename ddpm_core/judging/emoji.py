@@ -25,6 +25,7 @@ def draw_emoji(
 
     options: num_steps and seed, as of generate, and the autoencoder of a model that draws in its latents
     """
+    guards.rows(rows, len(data.pictures))
     prompts = [data.caption(row, language) for row in rows.tolist()]
     shape = tuple(data.pictures.shape[1:])
     return draw_all(model, schedule, prompts, shape, guidance_scale, **options)
@@ -51,6 +52,7 @@ def judge_style(pictures: Tensor, data: EmojiDataset, rows: Tensor) -> Tensor:
 def _own_is_nearest(pictures: Tensor, data: EmojiDataset, rows: Tensor, group_ids: Tensor) -> Tensor:
     """Of all data.pictures in the same group, is the one in its row nearest to each picture?"""
     guards.whole_split("data", data.split)
+    guards.rows(rows, len(data.pictures))
     right = torch.zeros(len(rows), dtype=torch.bool)
     for group_id in group_ids[rows].unique():
         here = torch.nonzero(group_ids[rows] == group_id)[:, 0]

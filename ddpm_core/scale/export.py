@@ -15,7 +15,7 @@ from ddpm_core.scale.model_card import model_card
 from ddpm_core.scale.settings import DEFAULTS
 from ddpm_core.support import registry
 from ddpm_core.support.files import make_folder, must_be_empty
-from ddpm_core.support.guards import networks, tensors, values
+from ddpm_core.support.guards import inputs, networks, tensors, values
 from ddpm_core.support.registry import description
 from ddpm_core.support.tensor_file import CheckpointError
 from ddpm_core.text_to_image import TextToImage
@@ -92,7 +92,7 @@ def _scheduler(trained: Checkpoint) -> dict:
 
 def _network_code() -> str:
     """The modules that a network consists of, one after another: of a component diffusers takes along a single file."""
-    guards = [inspect.getsource(module) for module in (values, tensors, networks)]
+    guards = [inspect.getsource(module) for module in (values, tensors, inputs, networks)]
     others = [inspect.getsource(part) for part in (registry, blocks, unet, text, TextToImage)]
     parts = [*guards, GUARDS_BY_NAME, *others, _exported("network.py")]
     return NOTICE + "\n\n".join(OUR_IMPORTS.sub("", part) for part in parts)

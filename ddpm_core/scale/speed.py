@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from ddpm_core.support import guards
 from ddpm_core.training_state import TrainingState
 
 PRECISIONS = dict(float32=torch.float32, bfloat16=torch.bfloat16, float16=torch.float16)
@@ -57,6 +58,7 @@ class Float16State(TrainingState):
         self.scaler = torch.amp.GradScaler(self.device.type)
 
     def backward(self, loss: Tensor) -> None:
+        guards.learns(loss, self.model)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
 

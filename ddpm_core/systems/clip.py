@@ -54,7 +54,8 @@ class ImageEncoder(nn.Module):
         picture_size: tuple[int, int] = (32, 32),
     ):
         super().__init__()
-        guards.unet_plan(channels, (), (), None, blocks_per_level=blocks_per_level, patch_size=patch_size)
+        counts = dict(in_channels=in_channels, blocks_per_level=blocks_per_level, patch_size=patch_size)
+        guards.unet_plan(channels, (), (), None, **counts)
         guards.whole_number("grid_size", grid_size)
         guards.whole_number("dim", dim)
         guards.height_and_width("picture_size", picture_size)
@@ -213,6 +214,7 @@ def train_clip(
     guards.instance("state", state, TrainingState, "TrainingState(model)")
     guards.instance("state.model", state.model, CLIP)
     guards.pictures(pictures, bytes_too=True)
+    guards.no_gradient("pictures", pictures)
     guards.captions_of_pictures(captions, group_ids, len(pictures))
     guards.whole_number("batch_size", batch_size, least=2, why=", as the others of a batch are what is wrong")
     guards.one_of("other_fits", other_fits, ("share", "ignore"))

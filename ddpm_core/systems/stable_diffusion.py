@@ -33,6 +33,7 @@ class Posterior(NamedTuple):
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """A latent drawn from it: the mean and some noise, so that gradients flow to both (Kingma & Welling 2014)."""
+        guards.randomness(generator)
         noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device)
         return self.mean + (self.log_variance / 2).exp() * noise
 
@@ -65,7 +66,8 @@ class Autoencoder(nn.Module):
         patch_size: int = 2,
     ):
         super().__init__()
-        guards.unet_plan(channels, (), (), None, blocks_per_level=blocks_per_level, patch_size=patch_size)
+        counts = dict(in_channels=in_channels, blocks_per_level=blocks_per_level, patch_size=patch_size)
+        guards.unet_plan(channels, (), (), None, **counts)
         guards.whole_number("latent_channels", latent_channels)
         patch_channels = in_channels * patch_size**2
         encoder = [nn.PixelUnshuffle(patch_size), nn.Conv2d(patch_channels, channels[0], 3, padding=1)]
@@ -96,11 +98,13 @@ class Autoencoder(nn.Module):
 
     def encode(self, pictures: Tensor) -> Tensor:
         """(B, C, H, W) floats in [-1, 1] -> their standardised latents z_0, (B, c, h, w): the posterior's mean."""
-        return (self.posterior(pictures).mean - self.latent_mean) / self.latent_std
+        mean = self.posterior(pictures).mean
+        guards.not_far_off("pictures", pictures)
+        return (mean - self.latent_mean) / self.latent_std
 
     def decode(self, z_0: Tensor) -> Tensor:
         """(B, c, h, w) standardised latents -> pictures (B, C, H, W) in [-1, 1]."""
-        guards.latents("z_0", z_0, self.config["latent_channels"])
+        guards.latents("z_0", z_0, self.config["latent_channels"], self.latent_mean.dtype)
         return self.decoder(z_0 * self.latent_std + self.latent_mean).clamp(-1, 1)
 
     def latent_shape(self, picture_shape: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -128,7 +132,7 @@ class Autoencoder(nn.Module):
 
 @torch.no_grad()
 def encoded(autoencoder: Autoencoder, pictures: Tensor) -> Tensor:
-    """The latents of pictures (N, C, H, W), floats or uint8, encoded a part at a time: (N, c, h, w) on the CPU."""
+    """The latents of pictures (N, C, H, W), floats in [-1, 1] or uint8, a part at a time: (N, c, h, w) on the CPU."""
     guards.instance("autoencoder", autoencoder, Autoencoder)
     guards.pictures(pictures, bytes_too=True, look=False)
     device, latents = autoencoder.latent_mean.device, []
@@ -142,7 +146,7 @@ def encoded(autoencoder: Autoencoder, pictures: Tensor) -> Tensor:
 def decoded(autoencoder: Autoencoder, z_0: Tensor) -> Tensor:
     """The pictures of standardised latents z_0 (N, c, h, w), decoded a part at a time: (N, C, H, W) on the CPU."""
     guards.instance("autoencoder", autoencoder, Autoencoder)
-    guards.latents("z_0", z_0, autoencoder.config["latent_channels"])
+    guards.latents("z_0", z_0, autoencoder.config["latent_channels"], autoencoder.latent_mean.dtype)
     device = autoencoder.latent_mean.device
     parts = in_parts(len(z_0), (1, 4 * z_0.shape[2], 4 * z_0.shape[3]))  # a picture is about as large
     return torch.cat([autoencoder.decode(z_0[part.start : part.stop].to(device)).cpu() for part in parts])
@@ -154,11 +158,13 @@ def autoencoder_of(checkpoint: Checkpoint, autoencoder: Checkpoint | None = None
     autoencoder: None, the one that comes with the course; or one of your own
 
     Raises AutoencoderMismatch where the model learnt in the latents of another one, FileNotFoundError where the file of
-    the course is missing, CheckpointError where it holds another network, and TypeError for what is no checkpoint of an
-    autoencoder.
+    the course is missing, CheckpointError where it holds another network, ValueError for one of your own where none is
+    needed, and TypeError for what is no checkpoint of an autoencoder.
     """
     guards.instance("checkpoint", checkpoint, Checkpoint, "load_checkpoint(path)")
     if "autoencoder" not in checkpoint.notes:
+        if autoencoder is not None:
+            raise ValueError("this model draws pictures, not latents: it has no use for the autoencoder given")
         return None
     if autoencoder is None:
         network, whose = shipped_model("autoencoder", Autoencoder), "the course's"
@@ -183,7 +189,12 @@ def autoencoder_loss(
     edge_weight: of the differences between neighbouring pixels, so that a blur costs more than a wrong shade; the paper
                  has a perceptual and an adversarial loss here, which need networks of their own
     kl_weight:   without it the latents spread as they like, with holes between them
+
+    Raises ValueError where the two are of different shapes, or a weight is below 0.
     """
+    guards.floats(pictures=pictures, decoded=decoded)
+    guards.number("edge_weight", edge_weight, least=0)
+    guards.number("kl_weight", kl_weight, least=0)
     pixels = (decoded - pictures).abs().mean()
     edges = sum((decoded.diff(dim=dim) - pictures.diff(dim=dim)).abs().mean() for dim in (2, 3))
     return pixels + edge_weight * edges + kl_weight * posterior.kl().mean()
@@ -210,6 +221,7 @@ def train_autoencoder(
     guards.instance("state", state, TrainingState, "TrainingState(model)")
     guards.instance("state.model", state.model, Autoencoder)
     guards.pictures(pictures, bytes_too=True)
+    guards.no_gradient("pictures", pictures)
     guards.whole_number("batch_size", batch_size)
 
     def batch_loss(batch: tuple[Tensor, None]) -> Tensor:

@@ -69,3 +69,9 @@ def test_emoji_are_drawn_in_latents_where_an_autoencoder_is_given(emoji, autoenc
 def test_a_shape_that_the_autoencoder_cannot_halve_is_named(shape, words, autoencoder, z_0, schedule):
     with pytest.raises(ValueError, match=words):
         draw_all(Knows(PROMPTS, z_0), schedule, PROMPTS, shape, 1.0, autoencoder=autoencoder)
+
+
+def test_a_checkpoint_is_no_autoencoder(latent_pair, z_0, schedule):
+    checkpoint = load_checkpoint(latent_pair / "autoencoder.safetensors")
+    with pytest.raises(TypeError, match=r"autoencoder must be an Autoencoder; .*: pass its model"):
+        draw_all(Knows(PROMPTS, z_0), schedule, PROMPTS, (3, 16, 16), 1.0, autoencoder=checkpoint)

@@ -87,3 +87,15 @@ def test_the_style_is_right_where_the_nearest_drawing_of_the_emoji_has_it(data, 
             torch.tensor([data.row(each, name) for name in ("rocket", "猫", "🌻")]) for each in (style, other)
         )
         assert not judge_style(from_bytes(data.pictures[drawn]), data, asked).any()
+
+
+def test_rows_are_a_tensor_of_numbers_of_pictures(data):
+    pictures = from_bytes(data.pictures[:2])
+    for call in (
+        lambda rows: draw_emoji(None, NoiseSchedule(cosine_betas(10)), data, rows, "en"),
+        lambda rows: judge_emoji(pictures, data, rows),
+        lambda rows: judge_style(pictures, data, rows),
+    ):
+        for rows in ([0, 1], torch.tensor([0, len(data.pictures)])):
+            with pytest.raises(ValueError, match=r"rows must be a long tensor \(N,\)"):
+                call(rows)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from ddpm_core import CLIP, Autoencoder
 from ddpm_core.support import guards
 
 PICTURES = torch.zeros(4, 1, 8, 8)
@@ -87,6 +88,8 @@ def test_groups_are_a_name_for_each_or_several_such_lists_with_few_names():
 def test_an_instance_a_function_a_list_and_a_string_are_asked_for_by_name():
     with refused(TypeError, "schedule must be a Generator, such as torch.Generator(); got 3 (int)"):
         guards.instance("schedule", 3, torch.Generator, "torch.Generator()")
+    with refused(TypeError, "model must be a str; got", ": pass its model"):
+        guards.instance("model", Holder(model="inside"), str)
     with refused(TypeError, "on_change must be a function, called as on_change(mask), or None; got 3 (int)"):
         guards.function_or_none("on_change", 3, "on_change(mask)")
     with refused(TypeError, "captions must be a list of captions, such as ['a cat']; got a single string"):
@@ -177,6 +180,8 @@ def test_a_mask_is_bool_and_as_large_as_the_picture(mask):
     with refused(ValueError, "mask must be bool, (8, 6)", "got", guards.describe(mask)):
         guards.mask(mask, 8, 6)
     guards.mask(torch.ones(8, 6) > 0, 8, 6)
+    with refused(ValueError, "got bool tensor of shape (32, 24). For latents: F.max_pool2d(mask[None].float(), 4)[0]"):
+        guards.mask(torch.ones(32, 24) > 0, 8, 6)
     guards.mask(torch.ones(8, 6) < 0, 8, 6)
     with refused(ValueError, "mask is False everywhere"):
         guards.mask(torch.ones(8, 6) < 0, 8, 6, may_be_empty=False)
@@ -295,6 +300,28 @@ def test_sampling_begins_with_a_batch_of_floats(x_T):
         guards.noise(x_T)
 
 
+def test_a_network_that_removes_no_noise_is_told_who_teaches_it():
+    for network, teacher in [(Autoencoder(3, (8,)), "train_autoencoder"), (object.__new__(CLIP), "train_clip")]:
+        for guard in (guards.eps_model, guards.predicts_noise):
+            with refused(ValueError, type(network).__name__, teacher):
+                guard(network)
+            guard(lambda x_t, t: x_t)
+
+
+@pytest.mark.parametrize("rows", [[0, 1], torch.tensor(0), torch.tensor([0.0]), torch.tensor([4]), torch.tensor([-1])])
+def test_rows_are_whole_numbers_within_the_pictures(rows):
+    with refused(ValueError, "rows must be a long tensor (N,), numbers from 0 to 3", guards.describe(rows)):
+        guards.rows(rows, 4)
+    guards.rows(torch.tensor([0, 3, 3]), 4)
+
+
+def test_what_a_network_writes_may_be_a_little_outside_but_no_bytes():
+    guards.not_far_off("x", torch.tensor([-1.2, 1.000001]))
+    for values, words in {(0.0, 255.0): "x / 127.5 - 1", (-9.0, 0.0): "from -9 to 0.", (math.nan, 0.0): "nan"}.items():
+        with refused(ValueError, "x must lie in [-1, 1]", words):
+            guards.not_far_off("x", torch.tensor(values))
+
+
 @pytest.mark.parametrize("returned", [None, torch.zeros(4, 3, 8, 8), torch.zeros(1, 1, 8, 8)], ids=guards.describe)
 def test_a_network_answers_in_the_shape_of_its_input(returned):
     with refused(ValueError, "x_t's shape (4, 1, 8, 8)", guards.describe(returned)):
@@ -312,6 +339,7 @@ PLAN = dict(channels=(8, 8), attention=(), cross_attention=(), context_dim=None,
         (dict(cross_attention=(2,), context_dim=12), "cross_attention_levels must lie between 0 and 1"),
         (dict(cross_attention=(1,)), "cross_attention_levels need a context_dim"),
         (dict(blocks_per_level=0), "blocks_per_level must be a whole number, 1 or more; got 0"),
+        (dict(in_channels="3"), "in_channels must be a whole number, 1 or more; got '3'"),
         (dict(patch_size=1.5), "patch_size must be a whole number, 1 or more; got 1.5"),
     ],
     ids=str,
@@ -328,8 +356,10 @@ def test_a_unet_that_cannot_be_built_is_refused(change, words):
         (PICTURES[..., :6], STEPS, {}, "8x6 cannot be halved twice 3 levels multiples of 4"),
         (torch.zeros(4, 1, 8, 12), STEPS, dict(patch_size=2), "8x12 twice 3 levels patches of 2x2 multiples of 8"),
         (torch.zeros(4, 3, 8, 8), STEPS, {}, "3 channels in_channels=1"),
-        (PICTURES[0], STEPS, {}, "x_t must be pictures floats (1, 8, 8)"),
-        (PICTURES.byte(), STEPS, {}, "x_t must be pictures uint8"),
+        (PICTURES[0], STEPS, {}, "x_t must be pictures floats (1, 8, 8): x_t[None] is"),
+        (PICTURES.byte(), STEPS, {}, "x_t must be pictures uint8 x_t.float() / 127.5 - 1"),
+        (PICTURES[:0], STEPS, {}, "x_t must be pictures (0, 1, 8, 8)"),
+        (PICTURES[:, :, :0, :0], STEPS, {}, "x_t must be pictures (4, 1, 0, 0)"),
         (None, STEPS, {}, "x_t must be pictures None"),
         (PICTURES.double(), STEPS, {}, "x_t is float64 this U-Net's weights are float32: x_t.to(torch.float32)"),
         *(
@@ -398,13 +428,20 @@ def test_texts_that_do_not_fit_are_refused():
     [
         ("a red seven", (1, 8, 8), 3, TypeError, "list of prompts, such as ['a red seven']"),
         ([], (1, 8, 8), 3, ValueError, "prompts is empty"),
-        (["a"], (8, 8), 3, ValueError, "shape must be that of one picture, (C, H, W)"),
+        *((["a"], shape, 3, ValueError, "shape must be that of one picture, (1, H, W)") for shape in ((8, 8), 8, None)),
+        *((["a"], shape, 3, ValueError, "got (1,") for shape in ((1, -8, 8), (1, 8.0, 8))),
+        (["a"], (3, 8, 8), 3, ValueError, "got (3, 8, 8) (tuple). This model was made for in_channels=1"),
         (["a"], (1, 8, 8), -0.5, ValueError, "guidance_scale must be 0 or more; got -0.5"),
     ],
 )
 def test_prompts_that_cannot_be_drawn_are_refused(prompts, shape, scale, error, words):
     with refused(error, words):
-        guards.prompts(prompts, shape, scale)
+        guards.prompts(prompts, shape, scale, 1)
+
+
+def test_the_shape_of_pictures_is_no_shape_of_latents():
+    with refused(ValueError, "(4, H, W)", "in_channels=4", "autoencoder.latent_shape((3, 64, 64))"):
+        guards.prompts(["a"], (3, 64, 64), 3, 4)
 
 
 @pytest.mark.parametrize(
@@ -437,6 +474,16 @@ def test_a_number_that_no_run_is_made_with_is_named(name, value):
 def test_conditions_come_with_the_data(data, cond, null_cond, words):
     with refused(ValueError, "cond", *words):
         guards.training_data(data, cond, null_cond, 4)
+
+
+@pytest.mark.filterwarnings("ignore:no value of pictures")
+def test_conditions_are_tensors():
+    fine = torch.zeros(4, 2, dtype=torch.long), torch.zeros(2, dtype=torch.long)
+    guards.training_data(PICTURES, *fine, 4)
+    with refused(TypeError, "cond must be a tensor, such as model.tokenizer(captions); got ['a', 'b', 'c', 'd']"):
+        guards.training_data(PICTURES, list("abcd"), fine[1], 4)
+    with refused(TypeError, "null_cond must be a tensor, such as model.null_cond; got ''"):
+        guards.training_data(PICTURES, fine[0], "", 4)
 
 
 def test_pictures_between_0_and_1_are_warned_of():
@@ -475,12 +522,14 @@ def test_latents_may_be_any_numbers_but_are_floats():
 
 
 @pytest.mark.parametrize(
-    "z", [PICTURES[0], torch.zeros(2, 3, 8, 8), PICTURES.byte(), PICTURES.numpy(), None], ids=guards.describe
+    "z",
+    [PICTURES[0], torch.zeros(2, 3, 8, 8), PICTURES[:, :, :, :0], PICTURES.byte(), PICTURES.numpy(), None],
+    ids=guards.describe,
 )
 def test_latents_have_the_channels_of_their_autoencoder(z):
     with refused(ValueError, "z_0 must be latents, floats (B, 1, h, w); got", guards.describe(z)):
-        guards.latents("z_0", z, 1)
-    guards.latents("z_0", PICTURES, 1)
+        guards.latents("z_0", z, 1, torch.float32)
+    guards.latents("z_0", PICTURES, 1, torch.float32)
 
 
 @pytest.mark.parametrize(
@@ -491,6 +540,11 @@ def test_the_shape_of_one_picture_has_three_sides_and_the_networks_channels(shap
         guards.picture_shape(shape, 3)
     for fine in ((3, 64, 48), [3, 64, 48], torch.zeros(3, 64, 48).shape):
         guards.picture_shape(fine, 3)
+
+
+def test_a_shape_is_described_in_one_line():
+    with refused(ValueError, "got float32 tensor of shape (4, 1, 8, 8)"):
+        guards.picture_shape(PICTURES, 1)
 
 
 def test_a_size_is_halved_by_patches_and_levels():

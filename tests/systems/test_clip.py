@@ -439,6 +439,7 @@ def test_a_loss_that_is_no_number_is_reported_by_fit(clip, weight):
         (dict(other_fits="mask"), ValueError, 'other_fits must be "share" or "ignore"'),
         (dict(augmentation=-1), ValueError, "augmentation must be 0 or more"),
         (dict(learning_rate=-1), ValueError, "learning_rate must be a number above 0"),
+        (dict(pictures=pictures(4).requires_grad_()), ValueError, "pictures must not require a gradient"),
     ],
 )
 def test_a_slip_in_the_training_is_named(clip, change, error, words):

@@ -9,10 +9,14 @@ from ddpm_core import (
     AutoencoderMismatch,
     Checkpoint,
     EmojiDataset,
+    NoiseSchedule,
     TrainingState,
+    UNet,
+    linear_betas,
     load_checkpoint,
     save_checkpoint,
     shipped_checkpoint,
+    train,
 )
 from ddpm_core.support.pixels import as_floats
 from ddpm_core.systems.stable_diffusion import (
@@ -175,6 +179,8 @@ def test_a_checkpoint_finds_its_autoencoder_and_a_model_that_draws_pictures_has_
         autoencoder_of(loaded)
     del loaded.notes["autoencoder"]
     assert autoencoder_of(loaded) is None
+    with pytest.raises(ValueError, match="draws pictures, not latents"):
+        autoencoder_of(loaded, mine)
 
 
 @pytest.mark.parametrize("name", ["decoder.0.bias", "encoder.1.weight", "latent_mean", "latent_std"])
@@ -199,6 +205,26 @@ def test_what_is_no_checkpoint_of_an_autoencoder_is_named(latent_pair):
             autoencoder_of(checkpoint, autoencoder)
 
 
+def test_what_the_course_trains_is_not_mistaken_for_latents_or_a_noise_predictor(autoencoder):
+    schedule, x, unet = NoiseSchedule(linear_betas(10)), pictures(4), UNet(4, (8,))
+    z_0 = autoencoder.encode(x)
+    with pytest.raises(ValueError, match=r"pictures must not require a gradient: .*encoded\(autoencoder, pictures\)"):
+        next(train(TrainingState(unet), schedule, z_0, 2, 2, bounded=False))
+    next(train(TrainingState(unet), schedule, encoded(autoencoder, x), 2, 2, bounded=False))
+    with pytest.raises(ValueError, match="got Autoencoder, which train_autoencoder teaches"):
+        next(train(TrainingState(autoencoder), schedule, x, 2, 2))
+
+
+def test_a_frozen_model_is_thawed_before_it_learns_on(autoencoder):
+    state = TrainingState(autoencoder.requires_grad_(False))
+    with pytest.raises(ValueError, match=r"model\.requires_grad_\(True\)"):
+        next(train_autoencoder(state, pictures(4), 2, 2))
+    state.model.requires_grad_(True)
+    next(train_autoencoder(state, pictures(4), 2, 2))
+    with pytest.raises(ValueError, match="does not depend on the weights"):
+        state.backward(torch.tensor(1.0))
+
+
 def test_the_shipped_one_brings_withheld_pictures_back_and_says_how_it_was_made():
     path = shipped_checkpoint("autoencoder")
     checkpoint, withheld = load_checkpoint(path), EmojiDataset(split="withheld").pictures[::4]
@@ -217,7 +243,29 @@ def test_the_shipped_one_brings_withheld_pictures_back_and_says_how_it_was_made(
     "call, error, words",
     [
         (lambda a: a.encode(pictures(1, size=18)), ValueError, "18x18 cannot be halved once.* multiples of 4"),
-        (lambda a: a.encode(pictures(1)[0]), ValueError, r"pictures must be pictures.*\(3, 16, 16\)"),
+        (lambda a: a.encode(pictures(1)[0]), ValueError, r"pictures must be pictures.*\(3, 16, 16\): pictures\[None\]"),
+        (lambda a: a.encode(pictures(1).byte()), ValueError, r"got uint8.*pictures\.float\(\) / 127\.5 - 1"),
+        (lambda a: a.encode(pictures(0)), ValueError, r"pictures must be pictures.*\(0, 3, 16, 16\)"),
+        (lambda a: a.encode(torch.full((1, 3, 16, 16), 255.0)), ValueError, r"-1, 1\].* pictures / 127\.5 - 1"),
+        (lambda a: encoded(a, torch.full((1, 3, 16, 16), 255.0)), ValueError, r"-1, 1\].* pictures / 127\.5 - 1"),
+        (lambda a: a.standardise(torch.full((1, 3, 16, 16), 255.0)), ValueError, r"-1, 1\].* pictures / 127\.5 - 1"),
+        (lambda a: a.decode(torch.zeros(1, 4, 4, 4).double()), ValueError, "z_0 is float64.* Autoencoder's weights"),
+        (lambda a: decoded(a, torch.zeros(1, 4, 4, 4).double()), ValueError, "z_0 is float64.* Autoencoder's weights"),
+        (lambda a: decoded(a, torch.zeros(1, 4, 4, 0)), ValueError, r"z_0 must be latents, .*\(1, 4, 4, 0\)"),
+        (lambda a: a(pictures(1), 0), TypeError, r"generator must be a torch.Generator, .*; got 0 \(int\)"),
+        (lambda a: a.posterior(pictures(1)).sample(0), TypeError, r"generator must be a torch.Generator"),
+        (lambda a: autoencoder_loss(pictures(2), pictures(1), Posterior(*2 * [pictures(2)])), ValueError, "one shape"),
+        (
+            lambda a: autoencoder_loss(*2 * [pictures(1)], a.posterior(pictures(1)), -1),
+            ValueError,
+            "edge_weight must be",
+        ),
+        (
+            lambda a: autoencoder_loss(*2 * [pictures(1)], a.posterior(pictures(1)), 1, "1"),
+            ValueError,
+            "kl_weight must",
+        ),
+        (lambda a: encoded(Checkpoint(a, None), pictures(1)), TypeError, "an Autoencoder; .*: pass its model"),
         (lambda a: a.encode(pictures(1)[:, :1]), ValueError, "1 channels, but this Autoencoder"),
         (
             lambda a: a.decode(torch.zeros(1, 3, 4, 4)),
@@ -232,8 +280,16 @@ def test_the_shipped_one_brings_withheld_pictures_back_and_says_how_it_was_made(
         (lambda a: decoded(torch.zeros(1, 4, 4, 4), a), TypeError, "autoencoder must be an Autoencoder; got float32"),
         (lambda a: next(train_autoencoder(a, pictures(1), 1)), TypeError, "state must be a TrainingState"),
         (lambda a: next(train_autoencoder(TrainingState(a), pictures(1)[0], 1)), ValueError, "pictures must be"),
+        (
+            lambda a: next(train_autoencoder(TrainingState(a), pictures(1).requires_grad_(), 1)),
+            ValueError,
+            "pictures must not require a gradient",
+        ),
         (lambda a: next(train_autoencoder(TrainingState(a), pictures(1), 1, 0)), ValueError, "batch_size must be"),
         (lambda a: Autoencoder(latent_channels=0), ValueError, "latent_channels must be a whole number"),
+        (lambda a: Autoencoder(in_channels=0), ValueError, "in_channels must be a whole number, 1 or more; got 0"),
+        (lambda a: Autoencoder(in_channels="3"), ValueError, "in_channels must be a whole number"),
+        (lambda a: Autoencoder(in_channels=2.5), ValueError, "in_channels must be a whole number"),
     ],
 )
 def test_a_slip_is_named(autoencoder, call, error, words):

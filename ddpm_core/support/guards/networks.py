@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from ddpm_core.support.guards.inputs import picture_shape
 from ddpm_core.support.guards.tensors import one_picture, pictures, shape
 from ddpm_core.support.guards.values import cut, describe, is_whole, number, several, text, whole_number
 
 FOR_LATENTS = " For latents: bounded=False"
+TRAINED_BY = dict(Autoencoder="train_autoencoder", CLIP="train_clip")  # networks that remove no noise
 
 
 def eps_model(eps_model: object) -> None:
@@ -19,9 +21,18 @@ def eps_model(eps_model: object) -> None:
         hint = f": pass its {inside}" if inside else ""
         raise TypeError(f"eps_model must be callable, eps_model(x_t, t); got a {type(eps_model).__name__}{hint}")
     predicts_noise(eps_model)
+    network = getattr(eps_model, "__wrapped__", eps_model)
+    if isinstance(network, torch.nn.Module) and hasattr(network, "tokenizer"):
+        raise ValueError(
+            f"eps_model must need no text, but this {type(network).__name__} reads one: guided(eps_model, tokens, "
+            "model.null_cond) gives it; train takes it as cond and null_cond"
+        )
 
 
 def predicts_noise(model: object) -> None:
+    kind = type(model).__name__
+    if kind in TRAINED_BY:
+        raise ValueError(f"model must be a network that predicts noise; got {kind}, which {TRAINED_BY[kind]} teaches")
     if getattr(model, "predicts", "eps") != "eps":
         raise ValueError(f"this model predicts {model.predicts}; noise_predictor(model, schedule) is its eps_model")
 
@@ -34,11 +45,41 @@ def noise(x_T: object, generator: object = None, name: str = "x_T") -> None:
     is_list = isinstance(generator, Sequence) and all(isinstance(each, torch.Generator) for each in generator)
     if is_list and len(generator) != len(x_T):
         raise ValueError(f"there are {len(generator)} generators for {len(x_T)} pictures; there must be one for each")
-    if not is_list and not isinstance(generator, torch.Generator | None):
-        raise TypeError(
-            "generator must be a torch.Generator, such as torch.Generator().manual_seed(0), or a list with one for "
-            f"each picture; got {describe(generator)}"
-        )
+    if not is_list:
+        randomness(generator, ", or a list with one for each picture")
+
+
+def randomness(generator: object, or_else: str = "") -> None:
+    """One generator, or None for torch's global one."""
+    if not isinstance(generator, torch.Generator | None):
+        example = f"such as torch.Generator().manual_seed(0){or_else}"
+        raise TypeError(f"generator must be a torch.Generator, {example}; got {describe(generator)}")
+
+
+def condition(name: str, cond: object) -> None:
+    """A tensor, which captions become by way of a tokenizer."""
+    if not isinstance(cond, Tensor):
+        example = "model.null_cond" if name == "null_cond" else "model.tokenizer(captions)"
+        raise TypeError(f"{name} must be a tensor, such as {example}; got {describe(cond)}")
+
+
+def learns(loss: Tensor, model: torch.nn.Module) -> None:
+    """The loss has a gradient."""
+    if loss.requires_grad:
+        return
+    if any(weight.requires_grad for weight in model.parameters()):
+        raise ValueError("the loss does not depend on the weights of model: was it detached, or made under no_grad()?")
+    raise ValueError(
+        "model has no weight that learns: all are frozen, as load_checkpoint leaves them. model.requires_grad_(True) "
+        "lets them learn"
+    )
+
+
+def no_gradient(name: str, data: Tensor) -> None:
+    """What is learnt from: its gradient would lead back, in every iteration, to where it was made."""
+    if data.requires_grad:
+        hint = "; encoded(autoencoder, pictures) makes latents without one" if name == "pictures" else ""
+        raise ValueError(f"{name} must not require a gradient: {name}.detach(){hint}")
 
 
 def edited(x_0: object, generator: object, clip_x_0: bool) -> None:
@@ -78,61 +119,6 @@ def unet_plan(
         raise ValueError("cross_attention_levels need a context_dim: how many numbers each vector of the text has")
     for name, count in counts.items():
         whole_number(name, count)
-
-
-def network_input(name: str, x: object, network: str, config: dict, dtype: torch.dtype) -> None:
-    """A batch of pictures for a convolutional network that halves them; config: what it was made with."""
-    in_channels = config["in_channels"]
-    if not isinstance(x, Tensor) or x.ndim != 4 or not x.is_floating_point():
-        raise ValueError(f"{name} must be pictures, a tensor of floats (B, {in_channels}, H, W); got {describe(x)}")
-    C = x.shape[1]
-    if in_channels != C:
-        raise ValueError(f"{name} has {C} channels, but this {network} was made for in_channels={in_channels}")
-    if x.dtype != dtype and torch.float64 in (x.dtype, dtype):  # halves beside float32 are autocast's affair
-        ours, theirs = (str(kind).removeprefix("torch.") for kind in (dtype, x.dtype))
-        raise ValueError(f"{name} is {theirs}, but this {network}'s weights are {ours}: {name}.to(torch.{ours})")
-    divisible(tuple(x.shape[2:]), config)
-
-
-def divisible(size: tuple[int, int], config: dict) -> None:
-    """Height and width of pictures for a network that halves them; config: what it was made with."""
-    (H, W), patch_size, halvings = size, config["patch_size"], len(config["channels"]) - 1
-    multiple = patch_size * 2**halvings
-    if H % multiple or W % multiple:
-        times = {1: "once", 2: "twice"}.get(halvings, f"{halvings} times")
-        patches = f" and patches of {patch_size}x{patch_size}" if patch_size > 1 else ""
-        raise ValueError(
-            f"pictures of {H}x{W} cannot be halved {times}: with {halvings + 1} levels{patches} height and width must "
-            f"be multiples of {multiple}"
-        )
-
-
-def picture_shape(shape: object, in_channels: int) -> None:
-    """That of one picture, (C, H, W), for a network made for so many channels."""
-    is_shape = isinstance(shape, Sequence) and len(shape) == 3 and all(is_whole(side) and side > 0 for side in shape)
-    if not is_shape or shape[0] != in_channels:
-        raise ValueError(f"picture_shape must be that of one picture, ({in_channels}, H, W); got {shape!r}")
-
-
-def latents(name: str, z: object, latent_channels: int) -> None:
-    if not isinstance(z, Tensor) or z.ndim != 4 or not z.is_floating_point() or z.shape[1] != latent_channels:
-        raise ValueError(f"{name} must be latents, floats (B, {latent_channels}, h, w); got {describe(z)}")
-
-
-def unet_input(x_t: object, t: object, context: object, padding: object, config: dict, dtype: torch.dtype) -> None:
-    """config: what the U-Net was made with; dtype: of its weights."""
-    network_input("x_t", x_t, "U-Net", config, dtype)
-    B, context_dim = len(x_t), config["context_dim"]
-    if not isinstance(t, Tensor) or t.dtype != torch.long or t.shape != (B,):
-        raise ValueError(f"t must be a long tensor of shape ({B},), one step per picture; got {describe(t)}")
-    if context_dim is None:
-        if context is not None:
-            raise ValueError("this U-Net reads no text: it was made without context_dim, and was given a context")
-    elif not isinstance(context, Tensor) or context.ndim != 3 or context.shape[::2] != (B, context_dim):
-        wanted = f"({B}, L, {context_dim})"
-        raise ValueError(f"this U-Net reads a text: context must be of shape {wanted}; got {describe(context)}")
-    elif not isinstance(padding, Tensor) or padding.dtype != torch.bool or padding.shape != context.shape[:2]:
-        raise ValueError(f"padding must be bool, {tuple(context.shape[:2])}; got {describe(padding)}")
 
 
 def vocabulary(words: Sequence) -> None:
@@ -264,12 +250,12 @@ def query(query: object) -> None:
         raise TypeError(f"query must be a string or a picture, a tensor (3, H, W){hint}; got {describe(query)}")
 
 
-def prompts(prompts: object, shape: object, guidance_scale: object) -> None:
+def prompts(prompts: object, shape: object, guidance_scale: object, in_channels: int) -> None:
+    """shape: of each picture, for a network of so many channels."""
     several("prompts", prompts, "prompts")
     if len(prompts) == 0:
         raise ValueError("prompts is empty; give at least one prompt")
-    if len(shape) != 3:
-        raise ValueError(f"shape must be that of one picture, (C, H, W); got {shape!r}")
+    picture_shape(shape, in_channels, "shape")
     number("guidance_scale", guidance_scale, least=0)
 
 
@@ -297,13 +283,19 @@ def training_data(
             raise ValueError("cond goes with a tensor of pictures; a function brings the conditions with its batches")
         return
     pictures(data, bytes_too=bounded, look=bounded, hint=FOR_LATENTS)
+    no_gradient("pictures", data)
     if bounded and data.is_floating_point() and data.min() >= 0:
         warnings.warn("no value of pictures is below 0; if they are in [0, 1]: pictures * 2 - 1", stacklevel=3)
+    if cond is not None:
+        condition("cond", cond)
+        no_gradient("cond", cond)
     if (cond is None) != (null_cond is None) or (cond is not None and len(cond) != len(data)):
         raise ValueError(
             f"cond must have one row for each of the {len(data)} pictures, and null_cond beside it; "
             f"got {describe(cond)} and {describe(null_cond)}"
         )
+    if null_cond is not None:
+        condition("null_cond", null_cond)
 
 
 def batch(x_0: Tensor, cond: Tensor | None, batch_size: int, null_cond: Tensor | None, bounded: bool = True) -> None:

@@ -58,6 +58,14 @@ def pictures(
         raise ValueError(f"{name} must lie in [-1, 1]; these go from {low:.4g} to {high:.4g}.{hint}")
 
 
+def not_far_off(name: str, pictures: Tensor) -> None:
+    """Values in [-1, 1], or a little outside, as what was computed may be."""
+    low, high = (bound.item() for bound in pictures.detach().aminmax())
+    if not (low >= -2 and high <= 2):  # written so that NaN fails too
+        hint = f" For values 0..255: {name} / 127.5 - 1" if low >= 0 else ""
+        raise ValueError(f"{name} must lie in [-1, 1]; these go from {low:.4g} to {high:.4g}.{hint}")
+
+
 def two_samples(least: int, **two: object) -> None:
     """Features of two sets of pictures, (N, D) and (M, D), N and M at least least; their keywords are their names."""
     for name, features in two.items():
@@ -88,9 +96,20 @@ def one_picture(picture: object, name: str = "picture", bytes_too: bool = False)
 def mask(mask: object, height: int, width: int, of: str = "the picture", may_be_empty: bool = True) -> None:
     """Bool (height, width), True where something is to be redrawn. of: what has that size."""
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != (height, width):
-        raise ValueError(f"mask must be bool, ({height}, {width}), as {of} is; got {describe(mask)}")
+        times = mask.shape[0] // height if isinstance(mask, Tensor) and mask.ndim == 2 else 0
+        is_larger = times > 1 and mask.dtype == torch.bool and mask.shape == (times * height, times * width)
+        hint = f". For latents: F.max_pool2d(mask[None].float(), {times})[0].bool()" if is_larger else ""
+        raise ValueError(f"mask must be bool, ({height}, {width}), as {of} is; got {describe(mask)}{hint}")
     if not may_be_empty and not mask.any():
         raise ValueError("mask is False everywhere, so there is nothing to redraw")
+
+
+def rows(rows: object, num_pictures: int) -> None:
+    """Long, (N,): which of so many pictures."""
+    is_row = isinstance(rows, Tensor) and rows.dtype == torch.long and rows.ndim == 1
+    if not is_row or ((rows < 0) | (rows >= num_pictures)).any():
+        wanted = f"a long tensor (N,), numbers from 0 to {num_pictures - 1}"
+        raise ValueError(f"rows must be {wanted}, such as torch.tensor([0, 7]); got {describe(rows)}")
 
 
 def points(points: object, num_pictures: int) -> None:

@@ -69,7 +69,9 @@ def instance(name: str, value: object, wanted: type, example: str = "") -> None:
     if not isinstance(value, wanted):
         article = "an" if wanted.__name__[0] in "AEIOU" else "a"
         example = f", such as {example}" if example else ""
-        raise TypeError(f"{name} must be {article} {wanted.__name__}{example}; got {describe(value)}")
+        inside = next((part for part in ("ema_model", "model") if isinstance(getattr(value, part, None), wanted)), None)
+        hint = f": pass its {inside}" if inside else ""
+        raise TypeError(f"{name} must be {article} {wanted.__name__}{example}; got {describe(value)}{hint}")
 
 
 def function_or_none(name: str, value: object, call: str) -> None:
