@@ -378,7 +378,8 @@ class FakeGenerate:
     def __init__(self, pictures: torch.Tensor, first_seed: int):
         self.pictures, self.first_seed, self.prompts, self.asked, self.most = pictures, first_seed, [], {}, 0
 
-    def __call__(self, model, schedule, prompts, shape, guidance_scale, num_steps, seed):
+    def __call__(self, model, schedule, prompts, shape, guidance_scale, num_steps, seed, clip_x_0):
+        assert clip_x_0
         self.prompts += prompts
         self.asked = dict(shape=shape, guidance_scale=guidance_scale, num_steps=num_steps)
         self.most = max(self.most, len(prompts))
