@@ -33,7 +33,7 @@ class Preset:
     options: dict  # of train
     guidance_scale: float  # recommended for sampling
     prompts: tuple[str, ...]  # drawn on the way
-    score: Callable[[TextToImage, NoiseSchedule, float], dict[str, float]]
+    score: Callable[..., dict[str, float]]  # of model, schedule and guidance_scale; and the autoencoder, if any
     clip: str | None = None  # the checkpoint of a CLIP whose text encoder reads, and learns nothing here
     autoencoder: str | None = None  # the checkpoint of one in whose latents the U-Net works
     half: bool = False  # whether the finished weights are rounded to half precision

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from ddpm_core import EmojiDataset, TrainingState, load_checkpoint, shipped_checkpoint, train
 from ddpm_core.judging import draw_emoji, judge_emoji, judge_style
-from ddpm_core.scale.recipes import PRESETS, Preset
+from ddpm_core.scale.recipes import PRESETS, Preset, one_each
 from ddpm_core.support.pixels import from_bytes
 from ddpm_core.systems.stable_diffusion import Autoencoder, decoded, encoded
 from ddpm_core.text_to_image import NUM_STEPS, TextToImage
@@ -77,7 +77,7 @@ class Contestant:
         self.state = TrainingState(self.recipe.new_model(self.shape[0], self.captions).to(common.DEVICE))
         options = self.recipe.train_options(self.state.model, self.captions) | FOR_SHORT_RUNS
         options |= dict(bounded=self.autoencoder is None, warmup_iterations=min(100, num_iterations // 10))
-        data = self.data.repeat(len(self.captions) // len(self.data), 1, 1, 1)  # one for each caption
+        data = one_each(self.data, self.captions)
         self.run = train(self.state, self.recipe.schedule, data, num_iterations, **options)
 
     def go_on(self, count: int, exam: "Examination") -> None:
