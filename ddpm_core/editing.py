@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ddpm_core.process import add_noise
-from ddpm_core.sampling import EpsModel, Randomness, ddpm_step, randn, reverse_process
+from ddpm_core.sampling import Clipping, EpsModel, Randomness, ddpm_step, randn, reverse_process
 from ddpm_core.schedule import NoiseSchedule
 from ddpm_core.support import guards
 
@@ -21,7 +21,7 @@ def picture_to_picture(
     x_0: Tensor,
     strength: float,
     num_steps: int | None = 50,
-    clip_x_0: bool = True,
+    clip_x_0: Clipping = True,
     generator: Randomness = None,
 ) -> Iterator[Tensor]:
     """SDEdit (Meng et al. 2022): noises x_0 up to a middling timestep and yields x_t after each DDPM step back.
@@ -49,7 +49,7 @@ def inpaint(
     mask: Tensor,
     num_steps: int | None = 50,
     num_rounds: int = 1,
-    clip_x_0: bool = True,
+    clip_x_0: Clipping = True,
     generator: Randomness = None,
 ) -> Iterator[Tensor]:
     """RePaint (Lugmayr et al. 2022, algorithm 1): redraws a part of x_0; yields x_t after each of the steps back.

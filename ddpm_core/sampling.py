@@ -16,6 +16,7 @@ from ddpm_core.support import guards
 
 EpsModel = Callable[[Tensor, Tensor], Tensor]  # (x_t, t) -> eps_hat, with t long, (B,)
 Step = Callable[[NoiseSchedule, Tensor, Tensor, Tensor], Tensor]  # (schedule, x_0_hat, x_t, t) -> one step earlier
+Clipping = bool | Callable[[Tensor], Tensor]
 Randomness = torch.Generator | Sequence[torch.Generator] | None
 SAMPLERS = ("ddpm", "ddim", "dpm-solver")
 
@@ -25,7 +26,7 @@ def sample(
     schedule: NoiseSchedule,
     x_T: Tensor,
     num_steps: int | None = None,
-    clip_x_0: bool = True,
+    clip_x_0: Clipping = True,
     generator: Randomness = None,
     variance: str = "posterior",
 ) -> Iterator[Tensor]:
@@ -66,7 +67,7 @@ def ddim(
     x_T: Tensor,
     num_steps: int | None = None,
     eta: float = 0.0,
-    clip_x_0: bool = True,
+    clip_x_0: Clipping = True,
     generator: Randomness = None,
 ) -> Iterator[Tensor]:
     """DDIM (Song et al. 2021a): like sample, with eta times the deviation of its fresh noise.
@@ -105,7 +106,7 @@ def ddim_step(
 
 
 def dpm_solver(
-    eps_model: EpsModel, schedule: NoiseSchedule, x_T: Tensor, num_steps: int | None = 20, clip_x_0: bool = True
+    eps_model: EpsModel, schedule: NoiseSchedule, x_T: Tensor, num_steps: int | None = 20, clip_x_0: Clipping = True
 ) -> Iterator[Tensor]:
     """DPM-Solver++(2M) (Lu et al. 2022b, algorithm 2): like ddim, exact to second order, so that few steps do."""
     return reverse_process(dpm_solver_step(), eps_model, schedule, x_T, num_steps, clip_x_0)
@@ -195,7 +196,7 @@ def reverse_process(
     schedule: NoiseSchedule,
     x_T: Tensor,
     num_steps: int | None = None,
-    clip_x_0: bool = True,
+    clip_x_0: Clipping = True,
 ) -> Iterator[Tensor]:
     """Yields x_t after each step back from x_T, (B, ...) floats from a standard Gaussian; the last one is x_0.
 
@@ -204,14 +205,16 @@ def reverse_process(
     num_steps: how many of the schedule's timesteps to visit, evenly spaced (None: all of them). Fewer are faster, and
                with eq. 7's variance they also narrow what is drawn: of a Gaussian of deviation 0.5, 50 of 200 cosine
                steps leave 0.47 and 5 leave 0.33; with the variance beta 0.51 and 0.50, with DDIM 0.48 and 0.36
-    clip_x_0:  keep the estimated clean picture in [-1, 1]; say False for data that are not pictures, with a schedule
-               such as linear_betas. cosine_betas ends at 0.999: there x_t is divided by nearly 0, and nothing but
+    clip_x_0:  keep the estimated clean picture in [-1, 1]. Or a function from the estimate (B, ...) to what is kept of
+               it, such as dynamic_threshold(). Say False for data that are not pictures, with a schedule such as
+               linear_betas. cosine_betas ends at 0.999: there x_t is divided by nearly 0, and nothing but
                clipping keeps the errors of a network small
 
     Raises TypeError and ValueError, at the call, where an argument does not fit, such as a num_steps longer than the
     schedule; and on the way where eps_model returns another shape.
     """
     short_schedule, timesteps = _visits(eps_model, schedule, x_T, num_steps)
+    clip = _clipping(clip_x_0)
 
     @torch.no_grad()
     def steps() -> Iterator[Tensor]:
@@ -220,10 +223,17 @@ def reverse_process(
             t = timesteps[number].expand(len(x_t))  # what the network was trained with
             i = torch.full_like(t, number)  # the same moment, counted in the shorter schedule
             x_0_hat = predict_x_0(short_schedule, x_t, i, _eps_hat(eps_model, x_t, t))
-            x_t = step(short_schedule, x_0_hat.clamp(-1, 1) if clip_x_0 else x_0_hat, x_t, i)
+            x_t = step(short_schedule, clip(x_0_hat), x_t, i)
             yield x_t
 
     return steps()
+
+
+def _clipping(clip_x_0: Clipping) -> Callable[[Tensor], Tensor]:
+    guards.clipping(clip_x_0)
+    if callable(clip_x_0):
+        return clip_x_0
+    return (lambda x_0_hat: x_0_hat.clamp(-1, 1)) if clip_x_0 else (lambda x_0_hat: x_0_hat)
 
 
 def _visits(

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ddpm_core.guidance import guided
 from ddpm_core.prediction import noise_predictor
-from ddpm_core.sampling import sampler_named, seeded_noise
+from ddpm_core.sampling import Clipping, sampler_named, seeded_noise
 from ddpm_core.schedule import NoiseSchedule
 from ddpm_core.support import guards
 from ddpm_core.support.notices import notice_on_words, warn_of_prompts
@@ -58,7 +58,7 @@ def generate(
     num_steps: int | None = None,
     seed: int = 0,
     sampler: str = "ddpm",
-    clip_x_0: bool = True,
+    clip_x_0: Clipping = True,
 ) -> Iterator[Tensor]:
     """The steps from noise to one picture per prompt: yields (B, C, H, W) after each; the last are the pictures.
 
@@ -71,7 +71,7 @@ def generate(
     sampler:         "ddpm", "ddim" or "dpm-solver", which needs the fewest steps
     seed:            picture i has noise of its own, of seed + i, whatever else is drawn beside it: to draw the third of
                      four alone again, give its prompt and seed + 2
-    clip_x_0:        keep the x_0-prediction in [-1, 1]; say False for latents
+    clip_x_0:        keep the x_0-prediction in [-1, 1]; say False for latents, or give a function, see reverse_process
 
     Words that the model cannot use are named in a PromptWarning; the pictures are drawn all the same. Raises ValueError
     where a prompt is too long or shape is another model's, and TypeError for a model that reads no text.

@@ -39,8 +39,9 @@ class UNet(nn.Module):
     predicts:               "eps", the noise in x_t, "x_0", the picture without it (even areas then stay even), or "v",
                             a mixture of both. train and generate follow it; for sample, noise_predictor makes an
                             eps_model out of the network
+    out_channels:           None: as many as in_channels. Fewer for pictures that come with more beside them
 
-    forward: x_t (B, in_channels, H, W) floats, t long (B,) -> (B, in_channels, H, W). With a context_dim also
+    forward: x_t (B, in_channels, H, W) floats, t long (B,) -> (B, out_channels, H, W). With a context_dim also
     context (B, L, context_dim) and padding, bool (B, L), True where no token stands (a row has at least one token).
     Raises ValueError where H or W is not divisible by patch_size * 2 ** (levels - 1), or the inputs do not fit.
     """
@@ -55,9 +56,12 @@ class UNet(nn.Module):
         cross_attention_levels: tuple[int, ...] = (),
         patch_size: int = 1,
         predicts: str = "eps",
+        out_channels: int | None = None,
     ):
         super().__init__()
-        counts = dict(in_channels=in_channels, blocks_per_level=blocks_per_level, patch_size=patch_size)
+        out_channels = in_channels if out_channels is None else out_channels
+        counts = dict(in_channels=in_channels, out_channels=out_channels)
+        counts |= dict(blocks_per_level=blocks_per_level, patch_size=patch_size)
         guards.one_of("predicts", predicts, ("eps", "x_0", "v"))
         guards.unet_plan(channels, attention_levels, cross_attention_levels, context_dim, **counts)
         self.predicts = predicts
@@ -66,8 +70,7 @@ class UNet(nn.Module):
         # The gist of the text, the mean of its vectors, reaches every residual block together with the timestep.
         self.gist = None if context_dim is None else nn.Linear(context_dim, D)
         self.to_patches, self.to_pixels = nn.PixelUnshuffle(patch_size), nn.PixelShuffle(patch_size)
-        patch_channels = in_channels * patch_size**2
-        self.stem = nn.Conv2d(patch_channels, channels[0], 3, padding=1)
+        self.stem = nn.Conv2d(in_channels * patch_size**2, channels[0], 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         above, below = [channels[0], *channels], [*channels[1:], channels[-1]]
         for level, width in enumerate(channels):
@@ -78,7 +81,7 @@ class UNet(nn.Module):
         self.downsample = nn.ModuleList(nn.Conv2d(c, c, 3, stride=2, padding=1) for c in channels[:-1])
         self.upsample = nn.ModuleList(nn.Conv2d(c, c, 3, padding=1) for c in reversed(channels[1:]))
         self.middle = Level(channels[-1], channels[-1], D, num_blocks=1, attention=True, context_dim=context_dim)
-        last = zero_init(nn.Conv2d(channels[0], patch_channels, 3, padding=1))
+        last = zero_init(nn.Conv2d(channels[0], out_channels * patch_size**2, 3, padding=1))
         self.head = nn.Sequential(group_norm(channels[0]), nn.SiLU(), last)
         # The channels of a pixel side by side in memory makes convolutions faster, and attention needs this layout.
         self.to(memory_format=torch.channels_last)

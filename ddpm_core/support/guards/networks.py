@@ -12,7 +12,8 @@ from ddpm_core.support.guards.tensors import one_picture, pictures, shape
 from ddpm_core.support.guards.values import cut, describe, is_whole, number, several, text, whole_number
 
 FOR_LATENTS = " For latents: bounded=False"
-TRAINED_BY = dict(Autoencoder="train_autoencoder", CLIP="train_clip")  # networks that remove no noise
+# Networks that are no eps_model, even by way of noise_predictor.
+TRAINED_BY = dict(Autoencoder="train_autoencoder", CLIP="train_clip", SuperResolver="train_super_resolver")
 
 
 def eps_model(eps_model: object) -> None:
@@ -82,9 +83,17 @@ def no_gradient(name: str, data: Tensor) -> None:
         raise ValueError(f"{name} must not require a gradient: {name}.detach(){hint}")
 
 
-def edited(x_0: object, generator: object, clip_x_0: bool) -> None:
+def clipping(clip_x_0: object) -> None:
+    if not isinstance(clip_x_0, bool) and not callable(clip_x_0):
+        raise TypeError(
+            "clip_x_0 must be True, False or a function such as dynamic_threshold(), which takes x_0_hat; got "
+            f"{describe(clip_x_0)}"
+        )
+
+
+def edited(x_0: object, generator: object, clip_x_0: object) -> None:
     """What editing begins with. Latents may hold any values, as nothing is clipped there."""
-    pictures(x_0, "x_0", look=clip_x_0, hint=" For latents: clip_x_0=False")
+    pictures(x_0, "x_0", look=clip_x_0 is not False, hint=" For latents: clip_x_0=False")
     noise(x_0, generator, name="x_0")
 
 
@@ -139,6 +148,32 @@ def caption_length(caption: str, num_words: int, most: int, name: str = "the cap
 def tokens(tokens: object) -> None:
     if not isinstance(tokens, Tensor) or tokens.dtype != torch.long or tokens.ndim != 2:
         raise ValueError(f"tokens must be long, (B, L), as a Tokenizer returns them; got {describe(tokens)}")
+
+
+def super_resolving(unet: dict) -> None:
+    """The config of a U-Net that sees, beside x_t, a small picture and one channel for how noisy that is."""
+    C, wanted = unet["out_channels"] or unet["in_channels"], "a U-Net that predicts x_0 for a SuperResolver"
+    if unet["in_channels"] != 2 * C + 1:
+        given = f"{unet['in_channels']} and {C}"
+        raise ValueError(f"{wanted} has in_channels = 2 * out_channels + 1, such as 7 and 3; got {given}")
+    if unet["predicts"] != "x_0":
+        raise ValueError(f'{wanted} is made with predicts="x_0"; this one predicts {unet["predicts"]}')
+    if unet["context_dim"] is not None:
+        raise ValueError("a SuperResolver reads no text: its U-Net is made without a context_dim")
+
+
+def has_context(unet: dict) -> None:
+    """The config of a U-Net that looks at something beside x_t."""
+    if unet["context_dim"] is None:
+        raise ValueError("the U-Net must be made with a context_dim: how many numbers each vector that it looks at has")
+
+
+def same_vectors(prior: dict, decoder: dict) -> None:
+    if prior["vector_dim"] != decoder["vector_dim"]:
+        raise ValueError(
+            f"the prior draws vectors of {prior['vector_dim']} numbers, but the decoder reads {decoder['vector_dim']}: "
+            "they belong to different CLIPs"
+        )
 
 
 def reading(unet: dict, encoder: dict, tokenizer: tuple[int, int]) -> None:
@@ -282,7 +317,8 @@ def training_data(
         if cond is not None:
             raise ValueError("cond goes with a tensor of pictures; a function brings the conditions with its batches")
         return
-    pictures(data, bytes_too=bounded, look=bounded, hint=FOR_LATENTS)
+    if bounded or not isinstance(data, Tensor) or data.ndim != 2:  # (N, D) are vectors
+        pictures(data, bytes_too=bounded, look=bounded, hint=FOR_LATENTS)
     no_gradient("pictures", data)
     if bounded and data.is_floating_point() and data.min() >= 0:
         warnings.warn("no value of pictures is below 0; if they are in [0, 1]: pictures * 2 - 1", stacklevel=3)
