@@ -58,8 +58,8 @@ class Decoder(nn.Module):
         return self.to_tokens.weight.new_zeros(self.config["vector_dim"])
 
     def forward(self, x_t: Tensor, t: Tensor, vectors: Tensor) -> Tensor:
-        tokens = self.to_tokens(scaled(vectors))
-        return self.unet(x_t, t, tokens.unflatten(1, (self.num_tokens, -1)))
+        tokens = self.to_tokens(scaled(vectors)).unflatten(1, (self.num_tokens, -1))
+        return self.unet(x_t, t, tokens, padding=torch.zeros_like(tokens[:, :, 0], dtype=torch.bool))
 
 
 class PriorBlock(nn.Module):
