@@ -1,4 +1,4 @@
-"""The command line: python -m ddpm_core train | sample | search | export | doctor. The functions of the notebooks."""
+"""The command line: python -m ddpm_core train | sample | vary | search | export | doctor. See --help."""
 
 import os
 from functools import partial
@@ -12,13 +12,14 @@ from ddpm_core.course.profile import choose_profile
 from ddpm_core.data import DATA_SETS
 from ddpm_core.sampling import SAMPLERS
 from ddpm_core.scale import export_diffusers
-from ddpm_core.scale.draw import PICTURES, draw, what_to_draw
+from ddpm_core.scale.draw import DRAWING, PICTURES, draw, what_to_draw
 from ddpm_core.scale.one_sentence import OneSentence
 from ddpm_core.scale.picture_search import SHOWN, search_pictures
 from ddpm_core.scale.recipes import EXPORTABLE, PRESETS
 from ddpm_core.scale.run import train_run
 from ddpm_core.scale.settings import DEFAULTS
 from ddpm_core.scale.speed import PRECISIONS
+from ddpm_core.scale.vary import vary as draw_variations
 from ddpm_core.support.options import as_typed, pattern_in_quotes
 from ddpm_core.support.pixels import check_picture_file, write_pictures
 from ddpm_core.text_to_image import NUM_STEPS
@@ -90,7 +91,7 @@ def train(checkpoint, too_many, preset, num_iterations, resume, save_every, keep
 
 @main.command()
 @click.argument("arguments", nargs=-1, metavar="[CHECKPOINT] [PROMPTS]...")
-@click.option("--model", type=click.Choice(list(PRESETS)), help="A checkpoint of the course.  [default: emoji]")
+@click.option("--model", type=click.Choice(DRAWING), help="A checkpoint of the course.  [default: emoji]")
 @click.option("--out", default="samples.png", show_default=True, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--count", type=click.IntRange(1), help=f"Of each prompt.  [default: {PICTURES}; with prompts 1]")
 @setting("--guidance-scale", type=float, help="How much the prompt counts.", default="the checkpoint's, or {:g}")
@@ -124,6 +125,24 @@ def sample(context, arguments, model, out, **options) -> None:
     last_seed = options["seed"] + len(pictures) - 1
     with_seeds = f", with the seeds {options['seed']} to {last_seed}" if len(pictures) > 1 else ""
     click.echo(f"{len(pictures)} picture{'s' * (len(pictures) > 1)} in {out}{with_seeds}")
+
+
+@main.command()
+@click.argument("picture")
+@click.option("--out", default="variations.png", show_default=True, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--count", default=7, show_default=True, type=click.IntRange(1), help="Of the variations.")
+@click.option("--guidance-scale", type=float, help="How much the picture counts.  [default: the checkpoint's]")
+@click.option("--num-steps", default=NUM_STEPS, show_default=True, type=click.IntRange(1), help="Steps of sampling.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**40), help=SAMPLE_SEED_HELP)
+def vary(picture, out, **options) -> None:
+    """Draw variations of a square PICTURE, such as an emoji on white, by way of its CLIP vector: it comes first.
+
+    \b
+    python -m ddpm_core vary picture.png
+    """
+    check_picture_file(out)
+    write_pictures(draw_variations(picture, choose_profile().device, **options), out)
+    click.echo(f"{picture} and {options['count']} variation{'s' * (options['count'] > 1)} of it in {out}")
 
 
 @main.command()

@@ -20,7 +20,11 @@ from ddpm_core.support.tensor_file import CheckpointError, checksum, flat, neste
 from ddpm_core.training_state import TrainingState
 
 FORMAT, OLDER_FORMAT = "ddpm_core 3", "ddpm_core 2"
-SHIPPED = ("digit-scenes", "emoji", "clip", "autoencoder", "stable-diffusion")  # what comes with the course
+# What comes with the course.
+SHIPPED = (
+    *("digit-scenes", "emoji", "clip", "autoencoder", "stable-diffusion"),
+    *("super-resolver", "imagen", "dalle2"),
+)
 
 
 @dataclass

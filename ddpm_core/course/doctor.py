@@ -26,9 +26,12 @@ from ddpm_core.course.profile import choose_profile
 from ddpm_core.data import emoji, load_digits
 from ddpm_core.judging.drawing import draw_all
 from ddpm_core.sampling import sample
+from ddpm_core.scale.draw import DRAWING
 from ddpm_core.scale.recipes import PRESETS
 from ddpm_core.schedule import NoiseSchedule, cosine_betas
 from ddpm_core.support.files import data_folder
+from ddpm_core.systems.dalle2 import DALLE2, clip_of
+from ddpm_core.systems.imagen import super_resolver_of
 from ddpm_core.systems.stable_diffusion import autoencoder_of
 from ddpm_core.training import train
 from ddpm_core.training_state import TrainingState
@@ -78,9 +81,8 @@ def rehearse() -> Iterator[Finding]:
     """Does once, within seconds, all that the notebooks do: finds what works on paper only."""
     yield _try("training and sampling", _train_and_sample, INSTALL)
     yield _try("figures", _draw_figure, INSTALL)
-    for name, preset in PRESETS.items():
-        files = [f"data/{each}.safetensors" for each in (name, preset.autoencoder) if each]
-        yield _try(f"{name} model", partial(_draw_with, name), f"git checkout -- {' '.join(files)}")
+    for name in DRAWING:
+        yield _try(f"{name} model", partial(_draw_with, name), "git checkout -- data")
     yield _try("widgets", _make_widget, INSTALL)
     yield _try("kernel", _start_kernel, f"{INSTALL}; if a firewall asks, allow Python on this machine itself")
 
@@ -226,9 +228,12 @@ def _draw_figure() -> str:
 
 def _draw_with(name: str) -> str:
     loaded = load_checkpoint(shipped_checkpoint(name), choose_profile().device)
-    prompts, shape = PRESETS[name].prompts[:1], tuple(loaded.notes["picture_size"])
-    autoencoder = autoencoder_of(loaded)
-    _finite(draw_all(loaded.model, loaded.schedule, prompts, shape, 1.0, num_steps=2, autoencoder=autoencoder))
+    prompts = PRESETS[name].prompts[:1] if name in PRESETS else ["rocket"]
+    shape, second = tuple(loaded.notes["picture_size"]), {}
+    if isinstance(loaded.model, DALLE2):
+        second["clip"] = clip_of(loaded)
+    second |= dict(autoencoder=autoencoder_of(loaded), super_resolver=super_resolver_of(loaded))
+    _finite(draw_all(loaded.model, loaded.schedule, prompts, shape, 1.0, num_steps=2, **second))
     return "loaded, draws"
 
 

@@ -128,6 +128,17 @@ def why_not_read(error: Exception) -> str:
     return f"cannot be read: {getattr(error, 'strerror', None) or error or type(error).__name__}"
 
 
+def read_picture(name: str, size: int) -> Tensor:
+    """One picture that a user names, as read_square. Raises FileNotFoundError, or ValueError with the reason."""
+    path = Path(os.path.expanduser(name))
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no picture {name}" + (": it is a folder" if path.is_dir() else ""))
+    try:
+        return read_square(path, size)
+    except Exception as error:
+        raise ValueError(f"{name} {why_not_read(error)}") from error
+
+
 def _leads_outside(root: Path, name: str) -> bool:
     """Whether name is a way out of root: absolute, with '..', or by a symbolic link."""
     return os.path.isabs(name) or not Path(os.path.realpath(root / name)).is_relative_to(root)

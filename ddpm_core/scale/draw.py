@@ -17,17 +17,19 @@ from ddpm_core.scale.speed import autocast, speed_up
 from ddpm_core.support.memory import in_parts
 from ddpm_core.support.notices import collect_notices
 from ddpm_core.support.tensor_file import CheckpointError
-from ddpm_core.systems.stable_diffusion import autoencoder_of, decoded
+from ddpm_core.systems.dalle2 import DALLE2, clip_of, unclip
+from ddpm_core.systems.second_stage import second_stage_of
 from ddpm_core.text_to_image import NUM_STEPS, TextToImage, generate
 from ddpm_core.unet import UNet
 
 PICTURES = 16  # where no prompt says how many
+DRAWING = (*PRESETS, "dalle2")  # the models of the course that draw
 
 
 def what_to_draw(words: Sequence[str], model: str | None) -> tuple[Path, Sequence[str]]:
     """The checkpoint to draw from and the prompts, out of the words of a command.
 
-    model: a preset's, where the command names one
+    model: one of DRAWING, where the command names it
 
     Raises ValueError, with what was likely meant, where the first prompt is a file or a model rather than a prompt.
     """
@@ -39,7 +41,7 @@ def what_to_draw(words: Sequence[str], model: str | None) -> tuple[Path, Sequenc
     # os.path answers where Path raises: a prompt may be longer than the name of a file can be.
     if os.path.isfile(f"{first}.safetensors"):
         raise ValueError(f"{first} would be a prompt: for the checkpoint say {first}.safetensors")
-    if first in PRESETS and not given and not model:
+    if first in DRAWING and not given and not model:
         raise ValueError(f"{first} would be a prompt: for the model say --model {first}")
     if any(sign in first for sign in (os.sep, ".")) and os.path.exists(first):
         raise ValueError(f"{first} is no checkpoint: their names end in .safetensors")
@@ -66,20 +68,25 @@ def draw(
     """
     loaded = load_checkpoint(path, device)
     model, schedule, notes = loaded.model, loaded.schedule, loaded.notes
-    size, autoencoder = picture_size(path, loaded), autoencoder_of(loaded)
-    if autoencoder is not None:
-        size = autoencoder.latent_shape(size)
+    second = second_stage_of(loaded)
+    size = second.shape(picture_size(path, loaded))
     speed_up(model, precision, compile, say)
-    if isinstance(model, TextToImage):
+    if isinstance(model, TextToImage | DALLE2):
         prompts = [prompt for prompt in prompts for _ in range(count or 1)] or [""] * (count or PICTURES)
         num_steps = min(NUM_STEPS, len(schedule)) if num_steps is None else num_steps
         if guidance_scale is None:
             guidance_scale = notes.get("guidance_scale", DEFAULTS["guidance_scale"])
         count = len(prompts)
+        if isinstance(model, DALLE2):
+            clip = clip_of(loaded)
+            if negative_prompt:
+                raise ValueError("this model knows no negative prompt: its decoder reads no text, but a vector")
 
         def begin(part: range) -> Iterator[Tensor]:
             some, its_seed = prompts[part.start : part.stop], seed + part.start
-            rest = guidance_scale, negative_prompt, num_steps, its_seed, sampler, autoencoder is None
+            if isinstance(model, DALLE2):
+                return unclip(model, clip, schedule, some, size, guidance_scale, num_steps, its_seed, sampler)
+            rest = guidance_scale, negative_prompt, num_steps, its_seed, sampler, second.clip_x_0
             return generate(model, schedule, some, size, *rest)
 
     elif prompts or negative_prompt or guidance_scale is not None:
@@ -92,15 +99,15 @@ def draw(
             return sampler_named(sampler, generators)(noise_predictor(model, schedule), schedule, x_T, num_steps)
 
     with collect_notices() as notices:
-        parts = [begin(part) for part in in_parts(count, size)]  # drawn only when somebody asks for their steps
+        parts = [(part, begin(part)) for part in in_parts(count, size)]  # drawn only when somebody asks for their steps
     for notice in dict.fromkeys(notices):
         say(f"Note: {notice}")
     drawn, total = [], len(parts) * (num_steps or len(schedule))
     with autocast(device, precision or "float32"), tqdm(total=total, unit="step", ncols=90) as bar:
-        for steps in parts:
+        for part, steps in parts:
             for x_t in steps:  # noqa: B007
                 bar.update()
-            drawn.append(x_t.cpu() if autoencoder is None else decoded(autoencoder, x_t.float()))
+            drawn.append(second.finish(x_t, seed + part.start))
     pictures = torch.cat(drawn)
     if not pictures.isfinite().all():
         remedies = ["lower guidance_scale"] * ((guidance_scale or 0) > 1)
@@ -115,7 +122,7 @@ def picture_size(path: Path, trained: Checkpoint) -> tuple[int, int, int]:
 
     Raises CheckpointError where it draws none, or the notes do not say it.
     """
-    if not isinstance(trained.model, UNet | TextToImage):
+    if not isinstance(trained.model, UNet | TextToImage | DALLE2):
         raise CheckpointError(f"{path} holds the network {type(trained.model).__name__}, which draws no pictures")
     if "picture_size" not in trained.notes:
         raise CheckpointError(f"{path} does not say how large its pictures are (picture_size in its notes)")

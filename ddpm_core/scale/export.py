@@ -18,6 +18,7 @@ from ddpm_core.support.files import make_folder, must_be_empty
 from ddpm_core.support.guards import inputs, networks, tensors, values
 from ddpm_core.support.registry import description
 from ddpm_core.support.tensor_file import CheckpointError
+from ddpm_core.systems.dalle2 import DALLE2
 from ddpm_core.text_to_image import TextToImage
 
 EXPORTED = Path(__file__).with_name("exported")
@@ -43,10 +44,10 @@ def export_diffusers(checkpoint: Path | str, folder: Path | str) -> None:
     checkpoint, folder = (Path(os.path.expanduser(path)) for path in (checkpoint, folder))
     trained = load_checkpoint(checkpoint)
     C, *size = picture_size(checkpoint, trained)
-    if "autoencoder" in trained.notes:
+    if isinstance(trained.model, DALLE2) or trained.notes.keys() & {"autoencoder", "super_resolver"}:
         raise CheckpointError(
-            f"{checkpoint} cannot be exported: it draws latents, and what it takes to decode them is not part of the "
-            "export"
+            f"{checkpoint} cannot be exported: other networks, which are not part of the export, make pictures of what "
+            "it draws"
         )
     guidance_scale = None
     if isinstance(trained.model, TextToImage):

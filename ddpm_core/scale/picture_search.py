@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from ddpm_core.checkpoint import load_checkpoint, model_checksum, shipped_checkpoint
 from ddpm_core.data import DataUnavailable, EmojiDataset
-from ddpm_core.data.captioned_folder import ENDINGS, files_in, no_pictures, pictures_among, why_not_read
+from ddpm_core.data.captioned_folder import ENDINGS, files_in, no_pictures, pictures_among, read_picture, why_not_read
 from ddpm_core.data.emoji import CHECKSUMS
 from ddpm_core.data.one_shard import Shard
 from ddpm_core.data.shard_files import TARS, are_shards, find_shards
@@ -249,7 +249,9 @@ def _vector(clip: CLIP, words: Sequence[str], where: str) -> Tensor:
             pattern_in_quotes("--in", tar) if is_pattern else f"{tar} is no query: to search in it, --in {tar}"
         )
     if len(words) == 1 and _is_path(query):
-        return query_vector(clip, _picture(query, _side(clip)))
+        if os.path.isdir(os.path.expanduser(query)):
+            raise ValueError(f"{query} is a folder: to search in it, --in {query}")
+        return query_vector(clip, read_picture(query, _side(clip)))
     if path := next(filter(_is_path, query.split()), None):
         raise ValueError(
             f"a query is one picture, or words: {path} stands among others (a name with spaces needs quotes)"
@@ -266,18 +268,6 @@ def _vector(clip: CLIP, words: Sequence[str], where: str) -> Tensor:
 def _is_path(word: str) -> bool:
     is_there = any(sign in word for sign in (os.sep, ".")) and os.path.exists(os.path.expanduser(word))
     return is_there or word.lower().endswith(ENDINGS)
-
-
-def _picture(name: str, size: int) -> Tensor:
-    path = Path(os.path.expanduser(name))
-    if path.is_dir():
-        raise ValueError(f"{name} is a folder: to search in it, --in {name}")
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no picture {name}")
-    try:
-        return read_square(path, size)
-    except Exception as error:
-        raise ValueError(f"{name} {why_not_read(error)}") from error
 
 
 def _side(clip: CLIP) -> int:

@@ -15,7 +15,6 @@ from ddpm_core.judging import DigitReader, draw_emoji, judge_emoji, judge_style,
 from ddpm_core.schedule import NoiseSchedule, cosine_betas, linear_betas
 from ddpm_core.support.pixels import from_bytes, to_bytes
 from ddpm_core.systems.clip import CLIP
-from ddpm_core.systems.stable_diffusion import Autoencoder
 from ddpm_core.text import TextEncoder, Tokenizer
 from ddpm_core.text_to_image import TextToImage
 from ddpm_core.unet import UNet
@@ -33,9 +32,10 @@ class Preset:
     options: dict  # of train
     guidance_scale: float  # recommended for sampling
     prompts: tuple[str, ...]  # drawn on the way
-    score: Callable[..., dict[str, float]]  # of model, schedule and guidance_scale; and the autoencoder, if any
+    score: Callable[..., dict[str, float]]  # of model, schedule, guidance_scale, and the second stage, as draw_all
     clip: str | None = None  # the checkpoint of a CLIP whose text encoder reads, and learns nothing here
     autoencoder: str | None = None  # the checkpoint of one in whose latents the U-Net works
+    super_resolver: str | None = None  # the checkpoint of one that enlarges what the U-Net draws
     half: bool = False  # whether the finished weights are rounded to half precision
 
     def new_model(self, in_channels: int, captions: list[str]) -> TextToImage:
@@ -103,10 +103,10 @@ def _score_emoji(
     model: TextToImage,
     schedule: NoiseSchedule,
     guidance_scale: float,
-    autoencoder: Autoencoder | None = None,
     clip: CLIP | None = None,
     count: int = 300,
     size: int = 32,
+    **second: object,
 ) -> dict[str, float]:
     """Share of pictures that are nearest to their own emoji of all in their style, and of all drawings of that emoji.
 
@@ -118,7 +118,7 @@ def _score_emoji(
         rows = torch.nonzero(is_meant & data.is_everyday)[:, 0]
         rows = rows[torch.randperm(len(rows), generator=generator)[:count]]
         for language in data.languages:
-            drawn = draw_emoji(model, schedule, data, rows, language, guidance_scale, autoencoder=autoencoder)
+            drawn = draw_emoji(model, schedule, data, rows, language, guidance_scale, **second)
             scores[f"{kind}, {language}"] = judge_emoji(drawn, data, rows).float().mean().item()
             scores[f"style of {kind}, {language}"] = judge_style(drawn, data, rows).float().mean().item()
             if kind == "withheld" and clip is not None:
@@ -137,11 +137,10 @@ def _found(clip: CLIP, pictures: Tensor, data: EmojiDataset, rows: Tensor, langu
     return retrieval_agreement(clip, pictures, own, data.names[language], k).float().mean().item()
 
 
-def _score_stable_diffusion(
-    model: TextToImage, schedule: NoiseSchedule, guidance_scale: float, autoencoder: Autoencoder
+def _score_with_clip(
+    model: TextToImage, schedule: NoiseSchedule, guidance_scale: float, **second: object
 ) -> dict[str, float]:
-    clip = shipped_model("clip", CLIP)
-    return _score_emoji(model, schedule, guidance_scale, autoencoder, clip, size=64)
+    return _score_emoji(model, schedule, guidance_scale, shipped_model("clip", CLIP), size=64, **second)
 
 
 EMOJI = Preset(
@@ -179,10 +178,21 @@ PRESETS = {
         unet=dict(channels=(96, 192), patch_size=2, predicts="x_0"),
         num_iterations=20_000,
         options=EMOJI.options | dict(bounded=False),
-        score=_score_stable_diffusion,
+        score=_score_with_clip,
         clip="clip",
         autoencoder="autoencoder",
         half=True,
     ),
+    "imagen": replace(
+        EMOJI,
+        load=partial(_load_emoji, size=16),
+        unet=dict(channels=(64, 128), patch_size=2, predicts="x_0"),
+        num_iterations=24_000,
+        score=_score_with_clip,
+        clip="clip",
+        super_resolver="super-resolver",
+        half=True,
+    ),
 }
-EXPORTABLE = [name for name, preset in PRESETS.items() if not preset.autoencoder]  # diffusers cannot decode latents
+# A pipeline of diffusers would need the second stage, too.
+EXPORTABLE = [name for name, preset in PRESETS.items() if not (preset.autoencoder or preset.super_resolver)]

@@ -208,7 +208,7 @@ class Run:
         job, recipe, size = self.job, self.job.recipe, tuple(self.job.notes["picture_size"])
         prompts = [prompt for prompt in recipe.prompts for _ in range(8 // min(8, len(recipe.prompts)))]
         model, scale = self.state.ema_model, recipe.guidance_scale
-        drawn = draw_all(model, job.schedule, prompts, size, scale, autoencoder=job.autoencoder)
+        drawn = draw_all(model, job.schedule, prompts, size, scale, **job.second)
         write_pictures(drawn, self.checkpoint.with_suffix(".png"))
 
     def end(self) -> None:
@@ -235,8 +235,7 @@ class Run:
         if recipe.half:
             self.state.ema_model.half().float()  # as it will be read
         say("Scoring the model, which takes some minutes ...")
-        in_latents = [self.job.autoencoder] if self.job.autoencoder else []
-        scores = recipe.score(self.state.ema_model, self.job.schedule, recipe.guidance_scale, *in_latents)
+        scores = recipe.score(self.state.ema_model, self.job.schedule, recipe.guidance_scale, **self.job.second)
         command = f"python -m ddpm_core train --preset {notes['preset']}"
         if self.state.iteration != recipe.num_iterations:
             command += f" --iterations {self.state.iteration}"

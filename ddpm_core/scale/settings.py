@@ -55,7 +55,7 @@ class Job:
     notes: dict  # kept in the checkpoint: a run is resumed with these settings
     data: Tensor | Callable[[int], Batches] | None = None  # as train takes it; a function brings this process's share
     recipe: Preset | None = None
-    autoencoder: Autoencoder | None = None  # in whose latents the model works
+    second: dict = field(default_factory=dict)  # autoencoder or super_resolver, as draw_all takes them
     skipped: Counter = field(default_factory=Counter)  # samples of the data that were no use
     report: str = ""  # what was found in a folder of pictures
 
@@ -121,7 +121,7 @@ def _by_recipe(settings: dict, preset: str | None, saved: Checkpoint | None) -> 
     pictures, captions = recipe.load()
     _check_same_data(notes, "data_checksum", data_checksum(pictures, captions))
     notes |= dict(preset=name, guidance_scale=recipe.guidance_scale, picture_size=list(pictures.shape[1:]))
-    data, autoencoder = _as_bytes(pictures), None
+    data, second = _as_bytes(pictures), {}
     if recipe.autoencoder:
         autoencoder = shipped_model(recipe.autoencoder, Autoencoder)
         checksum = model_checksum(autoencoder)
@@ -130,7 +130,9 @@ def _by_recipe(settings: dict, preset: str | None, saved: Checkpoint | None) -> 
                 "this run was begun in the latents of another autoencoder, so it cannot go on: get that one back, as "
                 f"with git checkout -- data/{recipe.autoencoder}.safetensors, or begin anew"
             )
-        data = encoded(autoencoder, pictures)
+        data, second = encoded(autoencoder, pictures), dict(autoencoder=autoencoder)
+    if recipe.super_resolver:
+        notes["super_resolver"] = recipe.super_resolver
     torch.manual_seed(notes["seed"])
     if saved and not recipe.made(saved.model):
         raise ValueError(f"this checkpoint holds another network than --preset {name} makes now: begin anew")
@@ -143,7 +145,7 @@ def _by_recipe(settings: dict, preset: str | None, saved: Checkpoint | None) -> 
         notes=notes,
         data=one_each(data, captions),
         recipe=recipe,
-        autoencoder=autoencoder,
+        second=second,
     )
 
 

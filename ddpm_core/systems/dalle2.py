@@ -201,6 +201,26 @@ def text_vectors(clip: CLIP, prompts: Sequence[str]) -> Tensor:
     return clip.encode_captions(prompts)
 
 
+def unclip(
+    model: DALLE2,
+    clip: CLIP,
+    schedule: NoiseSchedule,
+    prompts: Sequence[str],
+    shape: tuple[int, int, int],
+    guidance_scale: float = 1.5,
+    num_steps: int | None = None,
+    seed: int = 0,
+    sampler: str = "ddpm",
+    clip_x_0: Clipping = True,
+) -> Iterator[Tensor]:
+    """Both halves: a vector for each prompt, drawn at once, and the steps from noise to its picture, as of generate."""
+    guards.instance("model", model, DALLE2)
+    vectors = draw_vectors(model.prior, schedule, text_vectors(clip, prompts), seed=seed)
+    return draw_from_vectors(
+        model.decoder, schedule, vectors, shape, guidance_scale, num_steps, seed, sampler, clip_x_0
+    )
+
+
 def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
     """The vector of length 1 that lies this share of the way from a to b, (B, D), on the great circle through them."""
     guards.number("share", share, least=0, most=1)
