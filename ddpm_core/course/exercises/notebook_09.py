@@ -58,7 +58,6 @@ def _of_both_tails(x_0_hat, share):
 _cut, _s = "x_0_hat.clamp(-s, s) / s", "rows.quantile(share, dim=1).reshape(-1, 1, 1, 1)"
 _least = "s = s.clamp(min=1)"
 _A_PICTURE_HAS_ONE = "Each picture has one s, for all its channels and pixels: flatten(1), then dim=1."
-_DIVIDE = "dividing by s brings them back to 1"
 
 DYNAMIC_THRESHOLD = Exercise(
     answer=my_dynamic_threshold,
@@ -102,7 +101,8 @@ DYNAMIC_THRESHOLD = Exercise(
                 "there are two slips: nothing is cut off at s, and s may be below 1, which blows up pale pictures."
             ),
             (_cut, "x_0_hat.clamp(-s, s)"): (
-                f"the division is forgotten: the numbers end at -s and s, and {_DIVIDE}, with all that lies between."
+                "the division is forgotten: the numbers end at -s and s. Dividing by s brings them back to 1, with all "
+                "that lies between."
             ),
             (_cut, "(x_0_hat / s).clamp(-s, s)"): (
                 "the order is wrong: after the division the bounds are -1 and 1. Either clamp(-s, s) / s, or first / s "

@@ -50,10 +50,8 @@ def _moved(output: object, vectors: Tensor, *others: object) -> object:
 
 
 _towards = "difference / difference.norm(dim=1, keepdim=True)"
-_moved_on, _of_length = (
-    "moved = (of_vectors * vectors + of_towards * towards) / angle.sin()",
-    "moved / moved.norm(dim=1, keepdim=True)",
-)
+_moved_on = "moved = (of_vectors * vectors + of_towards * towards) / angle.sin()"
+_of_length = "moved / moved.norm(dim=1, keepdim=True)"
 _turned = "slerp(vectors, towards, share)"
 _line = "moved = (1 - share) * vectors + share * towards"
 _ANGLE = "(vectors * towards).sum(dim=1, keepdim=True).clamp(-1, 1).acos()"
@@ -86,10 +84,9 @@ TEXT_DIFFERENCE = Exercise(
             ("after - before", "before - after"): (
                 "before and after have changed places: it leads from what is wanted to what is there. after - before."
             ),
-            (
-                "after - before",
-                "after + before",
-            ): "the texts are added; what leads from before to after is their difference.",
+            ("after - before", "after + before"): (
+                "the texts are added; what leads from before to after is their difference."
+            ),
             ("= after - before", "= after"): (
                 f"it turns towards after itself, {_TO_AFTER}: after - before, of length 1."
             ),
@@ -160,7 +157,7 @@ TEXT_DIFFERENCE = Exercise(
             (
                 "((1 - share) * angle).sin(), (share * angle).sin()",
                 "(1 - share + 0 * angle).sin() * angle, (share + 0 * angle).sin() * angle",
-            ): ("the sine is taken of share alone; it is sin(share * angle)."),
+            ): "the sine is taken of share alone; it is sin(share * angle).",
             (_ANGLE, f"{_ANGLE}.rad2deg()"): _DEGREES,
             (_ANGLE, f"{_ANGLE}.rad2deg()", " / angle.sin()", ""): _DEGREES,
             (".acos()", ""): _NO_ACOS,
