@@ -6,16 +6,19 @@ Both learn from the training pairs of EmojiDataset and the vectors of clip.safet
 """
 
 import torch
+import torch.nn.functional as F
 from resumable import publish, run, seeded
 from torch import Tensor
 
 from ddpm_core import CLIP, EmojiDataset, NoiseSchedule, TrainingState, UNet, encode_in_batches, linear_betas, train
 from ddpm_core.checkpoint import model_checksum, shipped_model
+from ddpm_core.support.pixels import from_bytes
 from ddpm_core.systems.dalle2 import DALLE2, Decoder, Prior, draw_vectors, scaled
 
 SCHEDULE = NoiseSchedule(linear_betas())
-PRIOR_ITERATIONS, DECODER_ITERATIONS = 15_000, 24_000
-OF_PRIOR = dict(batch_size=256, learning_rate=2e-3, warmup_iterations=200, ema_decay=0.998, min_snr_gamma=0.02)
+PRIOR_ITERATIONS, DECODER_ITERATIONS = 24_000, 18_000
+VECTOR_NOISE = 0.3  # the length of what is added to the decoder's vectors: the prior's are a little off, too
+OF_PRIOR = dict(batch_size=128, learning_rate=1.5e-3, warmup_iterations=200, ema_decay=0.998, min_snr_gamma=0.02)
 OF_DECODER = dict(batch_size=64, learning_rate=1.5e-3, warmup_iterations=200, ema_decay=0.999, min_snr_gamma=0.02)
 
 
@@ -24,7 +27,7 @@ def new_decoder() -> Decoder:
 
 
 def new_prior() -> Prior:
-    return Prior(num_blocks=3)
+    return Prior()
 
 
 def vectors_of_captions(clip: CLIP, data: EmojiDataset) -> Tensor:
@@ -57,8 +60,17 @@ def main() -> None:
         return train(state, SCHEDULE, pictures, PRIOR_ITERATIONS, **options)
 
     def train_decoder(state: TrainingState):
-        options = dict(cond=vectors, null_cond=state.model.null_cond, **OF_DECODER)
-        return train(state, SCHEDULE, EmojiDataset(16).pictures, DECODER_ITERATIONS, **options)
+        pictures, null_cond = EmojiDataset(16).pictures, state.model.null_cond
+
+        def batches(iteration: int):
+            while True:
+                generator = torch.Generator().manual_seed(iteration)  # so that a run goes on as if it had not stopped
+                rows = torch.randint(len(pictures), (OF_DECODER["batch_size"],), generator=generator)
+                noise = F.normalize(torch.randn(len(rows), vectors.shape[1], generator=generator), dim=1)
+                yield from_bytes(pictures[rows]), F.normalize(vectors[rows] + VECTOR_NOISE * noise, dim=1)
+                iteration += 1
+
+        return train(state, SCHEDULE, batches, DECODER_ITERATIONS, null_cond=null_cond, **OF_DECODER)
 
     def look(prior: Prior) -> str:
         return str(cosines(prior, clip, "train") | cosines(prior, clip, "withheld"))

@@ -92,13 +92,13 @@ class Prior(nn.Module):
 
     predicts = "x_0"
 
-    def __init__(self, vector_dim: int = 128, width: int = 256, num_blocks: int = 2):
+    def __init__(self, vector_dim: int = 128, width: int = 384, num_blocks: int = 4):
         super().__init__()
         for name, value in dict(vector_dim=vector_dim, width=width, num_blocks=num_blocks).items():
             guards.whole_number(name, value)
-        self.time_embedding = TimeEmbedding(64, width)
+        self.time_embedding = TimeEmbedding(64, vector_dim)
         self.stem = nn.Linear(2 * vector_dim, width)
-        self.blocks = nn.ModuleList(PriorBlock(width, width) for _ in range(num_blocks))
+        self.blocks = nn.ModuleList(PriorBlock(width, vector_dim) for _ in range(num_blocks))
         self.head = nn.Sequential(nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, vector_dim))
 
     @property
