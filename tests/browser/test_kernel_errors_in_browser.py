@@ -1,4 +1,4 @@
-"""What counts as an error of the kernel: all that it says on stderr, but for its answer to JupyterLab's own question."""
+"""Of what the kernel says on stderr, its answer to JupyterLab's own question alone is no error."""
 
 import pytest
 from conftest import run_cells
