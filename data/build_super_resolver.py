@@ -14,7 +14,7 @@ from ddpm_core import EmojiDataset, NoiseSchedule, UNet, linear_betas
 from ddpm_core.support.pixels import from_bytes
 from ddpm_core.systems.imagen import SuperResolver, super_resolve, train_super_resolver
 
-NUM_ITERATIONS = 28_000
+NUM_ITERATIONS = 18_000
 SCHEDULE = NoiseSchedule(linear_betas())
 
 

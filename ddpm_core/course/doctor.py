@@ -43,7 +43,7 @@ CHECKSUMS = {
     "clip.safetensors": "d4006445dc22e331b0c61c1ade3d692605077fa2510e607eca72ed81eac9086c",
     "digit-reader.safetensors": "5d390f7127c3904e064b9fbb23212834f732362557f7eabcb85d983097735a85",
     "digit-scenes.safetensors": "bf15263e6b82180e66034499ccec8384aa53206649221b15a719ee24d459919e",
-    "emoji.safetensors": "77772aae84f8c6bea315011327a926841091270a80ce8023a660d5224bc59e0e",
+    "emoji.safetensors": "28406989ad7b58e42347d23c902c4e14102529ac4e4a42e747bf4b708906cdbe",
     "mnist-held-out.png": "49af7f32d2aac9808828227d586f03d5ed00e6d08762549917d41eb8866c3fd1",
     "mnist-held-out.txt": "41161b3de39ec01965971d1ef6590fd03943d81aea4d6bdb0d4791c1ae2e2cbb",
     "mnist-train.png": "19cdbc13c57f3c492b6d054a5232faed0863aa2cc0563593605c0bb69156fe72",

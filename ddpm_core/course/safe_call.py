@@ -18,8 +18,13 @@ from ddpm_core.course.exercises.compare import NOT_RESHAPED, ON_ITS_DEVICE, Answ
 from ddpm_core.schedule import NoiseSchedule
 from ddpm_core.support.guards import describe
 
-# Words of torch's messages where two tensors cannot be multiplied with @, and where True and False are not numbers.
-UNFIT_FACTORS = "cannot be multiplied (", "size mismatch, got input", "batch2 tensor to be"
+# Words of torch's messages where tensors cannot be multiplied with @, joined, expanded, or used together as an index,
+# and where True and False are not numbers.
+UNFIT_SHAPES = (
+    *("cannot be multiplied (", "size mismatch, got input", "batch2 tensor to be"),
+    *("sizes of tensors must match", "same number of dimensions", "must match the existing size"),
+    *("does not broadcast with", "could not be broadcast together"),
+)
 NO_NUMBERS = "got bool", "got: bool", "dtype bool but expected", "for 'bool'"
 
 SECONDS_AT_MOST = 5.0  # then a learner's function counts as endless
@@ -200,7 +205,7 @@ def _run(function: Callable, arguments: tuple, deadline: float, on_shapes: str |
 
 def _explained(error: BaseException, function: Callable, arguments: tuple, on_shapes: str | Callable) -> str:
     """An exception inside a learner's function, as a sentence with the line where it arose."""
-    message = str(error).strip().partition("\n")[0]
+    message = str(error).strip().partition("\n")[0].removesuffix(", but expected one of:")
     lowered = message.lower()
     code = getattr(function, "__code__", None)
     takes_t = code is not None and "t" in code.co_varnames[: code.co_argcount]
@@ -217,7 +222,7 @@ def _explained(error: BaseException, function: Callable, arguments: tuple, on_sh
             sentence += f" {on_shapes(message)}"
         elif on_shapes or takes_t:
             sentence += f" {on_shapes or _help_on_t(message, arguments)}"
-    elif any(words in lowered for words in UNFIT_FACTORS):
+    elif any(words in lowered for words in UNFIT_SHAPES):
         sentence = f"two shapes do not fit together ({message})."
         sentence += f" {on_shapes}" if on_shapes and isinstance(on_shapes, str) else ""
     elif "is ambiguous" in lowered:
@@ -251,6 +256,8 @@ def _help_on_numbers(message: str, names: tuple[str, ...], takes_t: bool) -> str
     """What to do where one number is asked for and a tensor given, or the other way round."""
     if "'float' object has no attribute 'sqrt'" in message or "sqrt(): argument 'input'" in message:
         return " A plain number is no tensor: write x ** 0.5, or math.sqrt(x)."
+    if message.startswith("quantile()") and "dim=tuple" in message:
+        return " quantile goes along one axis: x.flatten(1) makes a single one of all but the first."
     if any(words in message for words in NO_NUMBERS):
         return " True and False become 1 and 0 with .float()."
     one_number = "only one element tensors", "only integer tensors", "cannot be converted to scalar"

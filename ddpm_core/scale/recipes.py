@@ -158,6 +158,7 @@ EMOJI = Preset(
         *("blob 猫", "flat sunflower", "fluent 彩虹", "emojione snowman"),
     ),
     score=_score_emoji,
+    half=True,
 )
 PRESETS = {
     "digit-scenes": Preset(
@@ -181,7 +182,6 @@ PRESETS = {
         score=_score_with_clip,
         clip="clip",
         autoencoder="autoencoder",
-        half=True,
     ),
     "imagen": replace(
         EMOJI,
@@ -191,7 +191,6 @@ PRESETS = {
         score=_score_with_clip,
         clip="clip",
         super_resolver="super-resolver",
-        half=True,
     ),
 }
 # A pipeline of diffusers would need the second stage, too.

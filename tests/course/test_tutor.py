@@ -74,7 +74,7 @@ def test_what_is_done_outlives_the_kernel(progress_file, capsys, monkeypatch):
     assert "06  ○ ddim_eta_step  ○ slerp  ○ sdedit_start  ○ inpaint_step\n" in said
     assert "07  ○ contrastive_loss  ○ search  ○ zero_shot  ○ keep_pairs\n" in said
     assert "08  ○ kl  ○ autoencoder_loss  ○ encode  ○ draw_in_latents\n" in said
-    assert said.endswith("1 of 34 done.\n")
+    assert said.endswith("1 of 38 done.\n")
 
 
 def test_a_function_of_the_package_handed_over_is_correct_but_told(capsys):
@@ -88,7 +88,7 @@ def test_a_function_of_the_package_handed_over_is_correct_but_told(capsys):
 def test_a_damaged_progress_file_is_begun_anew(progress_file, capsys):
     progress_file.write_text('{"no')
     progress()
-    assert "0 of 34 done." in capsys.readouterr().out
+    assert "0 of 38 done." in capsys.readouterr().out
     check("add_noise", add_noise)
     assert json.loads(progress_file.read_text()) == ["add_noise"]
 

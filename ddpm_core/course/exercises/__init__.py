@@ -13,9 +13,13 @@ from ddpm_core.course.exercises import (
     notebook_06,
     notebook_07,
     notebook_08,
+    notebook_09,
 )
 from ddpm_core.course.exercises.compare import Exercise
 
-NOTEBOOKS = notebook_01, notebook_02, notebook_03, notebook_04, notebook_05, notebook_06, notebook_07, notebook_08
+NOTEBOOKS = (
+    *(notebook_01, notebook_02, notebook_03, notebook_04, notebook_05),
+    *(notebook_06, notebook_07, notebook_08, notebook_09),
+)
 
 EXERCISES: dict[str, Exercise] = {exercise.name: exercise for notebook in NOTEBOOKS for exercise in notebook.EXERCISES}

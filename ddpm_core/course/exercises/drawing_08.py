@@ -48,7 +48,7 @@ class _Decoder(nn.Module):
                 "*_, z_0 = ddim(...)"
             )
         if not isinstance(latents, Tensor) or latents.ndim != 4 or latents.shape[1] != 4:
-            raise NotYet("decoder takes latents (B, c, h, w); it was given {describe(latents)}.")
+            raise NotYet(f"decoder takes latents (B, c, h, w); it was given {describe(latents)}.")
         self.given += len(latents)
         return F.conv_transpose2d(latents, self.weight, stride=4)
 

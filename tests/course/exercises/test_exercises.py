@@ -13,6 +13,7 @@ import answers_05
 import answers_06
 import answers_07
 import answers_08
+import answers_09
 import nbformat
 import pytest
 import torch
@@ -49,7 +50,7 @@ def written(name: str, body: str):
     return namespace["answer"]
 
 
-TABLES = answers_01, answers_02, answers_03, answers_04, answers_05, answers_06, answers_07, answers_08
+TABLES = answers_01, answers_02, answers_03, answers_04, answers_05, answers_06, answers_07, answers_08, answers_09
 # Right answers, written in other ways than the package's: loops, einsum, float64, the paper's other forms.
 RIGHT = {name: bodies for table in TABLES for name, bodies in table.RIGHT.items()}
 # Each exercise's planted bugs: words of the hint that the learner must get, and the learner's code, or several of them.
@@ -131,6 +132,7 @@ def moved(argument: object, device: str) -> object:
         *("add_noise", "posterior", "time_embedding", "ddpm_step", "ddim_step", "v_to_eps"),
         *("ddim_eta_step", "inpaint_step", "contrastive_loss", "search", "zero_shot", "keep_pairs"),
         *("kl", "autoencoder_loss", "encode"),
+        *("dynamic_threshold", "super_resolver_input", "best_candidate", "text_difference"),
     ],
 )
 def test_what_is_revealed_makes_no_tensor_on_another_device_than_its_inputs(name):
