@@ -5,26 +5,18 @@
 It learns from the training pictures of EmojiDataset, and is scored on those of the withheld pairs.
 """
 
-import platform
-import time
-from pathlib import Path
-
 import torch
+from resumable import publish, run, seeded
 
-from ddpm_core import EmojiDataset, TrainingState, load_checkpoint, resume_training, save_checkpoint
+from ddpm_core import EmojiDataset
 from ddpm_core.support.pixels import from_bytes
 from ddpm_core.systems.stable_diffusion import Autoencoder, decoded, encoded, train_autoencoder
 
-PATH = Path(__file__).parent / "autoencoder.safetensors"
-UNFINISHED = PATH.with_name("autoencoder-unfinished.safetensors")  # with all that training needs to go on
 NUM_ITERATIONS, BATCH_SIZE, LEARNING_RATE = 7_000, 32, 2e-3
 
 
 def new_autoencoder() -> Autoencoder:
-    """The network, untrained; the same each time, whatever torch's global generator has done before."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return Autoencoder(3, (48, 96), blocks_per_level=2)
+    return Autoencoder(3, (48, 96), blocks_per_level=2)
 
 
 def decibels(autoencoder: Autoencoder) -> float:
@@ -36,33 +28,18 @@ def decibels(autoencoder: Autoencoder) -> float:
 
 def main() -> None:
     pictures = EmojiDataset().pictures
-    state, seconds = TrainingState(new_autoencoder()), 0.0
-    if UNFINISHED.exists():
-        saved = load_checkpoint(UNFINISHED)
-        resume_training(state, saved)
-        seconds = saved.notes["seconds"]
-    began = time.perf_counter() - seconds
-    for _ in train_autoencoder(state, pictures, NUM_ITERATIONS, BATCH_SIZE, LEARNING_RATE):
-        if state.iteration % 250 == 0:
-            seconds = round(time.perf_counter() - began)
-            save_checkpoint(UNFINISHED, state, None, dict(seconds=seconds), with_training=True)
-            loss = sum(state.losses[-250:]) / 250
-            print(f"{state.iteration} of {NUM_ITERATIONS}, {seconds} s: loss {loss:.4f}", flush=True)
-            if state.iteration % 1000 == 0:
-                print(f"  {decibels(state.ema_model):.2f} dB", flush=True)
+    state, seconds = run(
+        "autoencoder",
+        seeded(new_autoencoder),
+        NUM_ITERATIONS,
+        lambda state: train_autoencoder(state, pictures, NUM_ITERATIONS, BATCH_SIZE, LEARNING_RATE),
+        look=lambda model: f"{decibels(model):.2f} dB",
+    )
     state.ema_model.standardise(pictures)
     state.ema_model.half().float()  # as it will be read
-    notes = dict(
-        command="python data/build_autoencoder.py",
-        iterations=NUM_ITERATIONS,
-        seconds=seconds,
-        machine=f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
-        scores={"decibels, withheld": decibels(state.ema_model)},
-    )
-    state.ema_model.half()  # half the bytes
-    save_checkpoint(PATH, state, None, notes)
-    UNFINISHED.unlink()
-    print(f"{notes['scores']}, {PATH.stat().st_size:,} bytes")
+    scores = {"decibels, withheld": decibels(state.ema_model)}
+    command = "python data/build_autoencoder.py"
+    publish("autoencoder", state, command=command, iterations=NUM_ITERATIONS, seconds=seconds, scores=scores)
 
 
 if __name__ == "__main__":

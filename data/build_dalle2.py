@@ -75,8 +75,10 @@ def main() -> None:
     def look(prior: Prior) -> str:
         return str(cosines(prior, clip, "train") | cosines(prior, clip, "withheld"))
 
-    prior, seconds_of_prior = run("dalle2-prior", seeded(new_prior), train_prior, SCHEDULE, look)
-    decoder, seconds_of_decoder = run("dalle2-decoder", seeded(new_decoder), train_decoder, SCHEDULE)
+    prior, seconds_of_prior = run("dalle2-prior", seeded(new_prior), PRIOR_ITERATIONS, train_prior, SCHEDULE, look)
+    decoder, seconds_of_decoder = run(
+        "dalle2-decoder", seeded(new_decoder), DECODER_ITERATIONS, train_decoder, SCHEDULE
+    )
     state = TrainingState(DALLE2(prior.ema_model, decoder.ema_model))
     state.ema_model.half().float()  # as it will be read
     notes = dict(

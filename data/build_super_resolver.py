@@ -41,14 +41,15 @@ def main() -> None:
     state, seconds = run(
         "super-resolver",
         seeded(new_super_resolver),
+        NUM_ITERATIONS,
         lambda state: train_super_resolver(state, SCHEDULE, pictures, NUM_ITERATIONS, **options),
         SCHEDULE,
         lambda model: str(scores(model)),
     )
     state.ema_model.half().float()  # as it will be read
     command = "python data/build_super_resolver.py"
-    notes = dict(command=command, iterations=NUM_ITERATIONS, seconds=seconds, scores=scores(state.ema_model))
-    publish("super-resolver", state, SCHEDULE, **notes)
+    notes = dict(command=command, iterations=NUM_ITERATIONS, seconds=seconds, picture_size=list(pictures.shape[1:]))
+    publish("super-resolver", state, SCHEDULE, **notes, scores=scores(state.ema_model))
 
 
 if __name__ == "__main__":

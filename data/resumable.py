@@ -23,13 +23,15 @@ def seeded(make: Callable[..., nn.Module], *arguments: object) -> nn.Module:
 def run(
     name: str,
     model: nn.Module,
+    num_iterations: int,
     train: Callable[[TrainingState], Iterator[TrainingState]],
     schedule: NoiseSchedule | None = None,
-    look: Callable[[nn.Module], str] = lambda model: "",
+    look: Callable[[nn.Module], str] | None = None,
 ) -> tuple[TrainingState, float]:
     """Trains to the end: the state, and how many seconds it took. Ctrl-C loses little, the same command goes on.
 
-    look: what to print of the averaged model, every 1,000 iterations
+    num_iterations: of train
+    look:           what to print of the averaged model, every 1,000 iterations
     """
     unfinished = _unfinished(name)
     state, seconds = TrainingState(model), 0.0
@@ -43,8 +45,8 @@ def run(
             seconds = round(time.perf_counter() - began)
             save_checkpoint(unfinished, state, schedule, dict(seconds=seconds), with_training=True)
             loss = sum(state.losses[-250:]) / 250
-            print(f"{state.iteration} iterations, {seconds} s: loss {loss:.5f}", flush=True)
-            if state.iteration % 1000 == 0:
+            print(f"{state.iteration} of {num_iterations}, {seconds} s: loss {loss:.4g}", flush=True)
+            if look and state.iteration % 1000 == 0:
                 print(f"  {look(state.ema_model)}", flush=True)
     return state, seconds
 

@@ -24,17 +24,15 @@ from ddpm_core.support.options import as_typed, pattern_in_quotes
 from ddpm_core.support.pixels import check_picture_file, write_pictures
 from ddpm_core.text_to_image import NUM_STEPS
 
-DATA_HELP = (
-    f"{' | '.join(DATA_SETS.values())}, or pictures with captions: a folder of them, or tar files, as a folder or as a "
-    "pattern in quotes, such as 'shards/*.tar'."
-)
+DATA_HELP = f"{' | '.join(DATA_SETS.values())}, or pictures with captions: a folder, or tar files, as 'shards/*.tar'."
 PRECISION_HELP = "What the network computes in.  [default: half on a GPU, bfloat16 where it can; float32 on a CPU]"
 COMPILE_HELP = "torch.compile, which takes a minute first: join small operations, or replay whole calls (on a GPU)."
 SNR_HELP = "Timesteps with a signal-to-noise ratio above it weigh less."
 IN_HELP = "Where: the course's emoji, pictures in a folder, or in tar files, with captions, such as 'shards/*.tar'."
 K_HELP = f"How many pictures.  [default: {SHOWN}, or all where there are fewer]"
 INDEX_HELP = "Where the pictures' vectors are kept.  [default: a file in ~/.cache/ddpm_core]"
-SAMPLE_SEED_HELP = "Of the first picture; the second one has the next number, and so on."
+SEED_HELP = "Of the first picture; the second one has the next number, and so on."
+SEED = click.IntRange(-(2**63), 2**63 - 1)
 STEPS_HELP = f"Steps of sampling.  [default: the schedule's length; with prompts {NUM_STEPS}]"
 
 
@@ -100,7 +98,7 @@ def train(checkpoint, too_many, preset, num_iterations, resume, save_every, keep
 @click.option("--sampler", default="ddpm", show_default=True, type=click.Choice(SAMPLERS), help="Rule of a step.")
 @click.option("--precision", type=click.Choice(list(PRECISIONS)), help="[default: float32, on a GPU with TF32]")
 @click.option("--compile", type=click.Choice(["fuse", "graphs"]), help=COMPILE_HELP)
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(-(2**63), 2**63 - 1), help=SAMPLE_SEED_HELP)
+@click.option("--seed", default=0, show_default=True, type=SEED, help=SEED_HELP)
 @click.pass_context
 def sample(context, arguments, model, out, **options) -> None:
     """Draw pictures into one PNG file, from a CHECKPOINT (a name that ends in .safetensors) or a model of the course.
@@ -116,14 +114,10 @@ def sample(context, arguments, model, out, **options) -> None:
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError("pictures are drawn by one process: leave torchrun out")
     check_picture_file(out)
-
-    def say(sentence: str) -> None:
-        click.echo(as_typed(sentence, context.command), err=True)
-
+    say = lambda sentence: click.echo(as_typed(sentence, context.command), err=True)  # noqa: E731
     pictures = draw(path, choose_profile().device, say, prompts, **options)
     write_pictures(pictures, out)
-    last_seed = options["seed"] + len(pictures) - 1
-    with_seeds = f", with the seeds {options['seed']} to {last_seed}" if len(pictures) > 1 else ""
+    with_seeds = f", with the seeds {options['seed']} to {options['seed'] + len(pictures) - 1}" * (len(pictures) > 1)
     click.echo(f"{len(pictures)} picture{'s' * (len(pictures) > 1)} in {out}{with_seeds}")
 
 
@@ -133,14 +127,10 @@ def sample(context, arguments, model, out, **options) -> None:
 @click.option("--count", default=7, show_default=True, type=click.IntRange(1), help="Of the variations.")
 @click.option("--guidance-scale", type=float, help="How much the picture counts.  [default: the checkpoint's]")
 @click.option("--num-steps", default=NUM_STEPS, show_default=True, type=click.IntRange(1), help="Steps of sampling.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**40), help=SAMPLE_SEED_HELP)
+@click.option("--seed", default=0, show_default=True, type=SEED, help=SEED_HELP)
 def vary(picture, out, **options) -> None:
-    """Draw variations of a square PICTURE, such as an emoji on white, by way of its CLIP vector: it comes first.
-
-    \b
-    python -m ddpm_core vary picture.png
-    """
-    check_picture_file(out)
+    """Draw variations of a square PICTURE, such as an emoji on white. The file begins with the PICTURE itself."""
+    check_picture_file(out, picture)
     write_pictures(draw_variations(picture, choose_profile().device, **options), out)
     click.echo(f"{picture} and {options['count']} variation{'s' * (options['count'] > 1)} of it in {out}")
 
@@ -162,9 +152,9 @@ def search(query, where, model, k, out, index_file) -> None:
     python -m ddpm_core search 火箭
     python -m ddpm_core search picture.png --in photos
     """
-    check_picture_file(out)
-    say = partial(click.echo, err=True)
-    hits = search_pictures(query, where, model, k, out, index_file, choose_profile().device, say)
+    check_picture_file(out, *query)
+    device, say = choose_profile().device, partial(click.echo, err=True)
+    hits = search_pictures(query, where, model, k, out, index_file, device, say)
     for rank, (score, label) in enumerate(hits, start=1):
         click.echo(f"{rank:4}  {score:6.3f}  {label}")
     click.echo(f"{len(hits)} picture{'s' * (len(hits) > 1)} in {out}")

@@ -21,10 +21,7 @@ from ddpm_core.training_state import TrainingState
 
 FORMAT, OLDER_FORMAT = "ddpm_core 3", "ddpm_core 2"
 # What comes with the course.
-SHIPPED = (
-    *("digit-scenes", "emoji", "clip", "autoencoder", "stable-diffusion"),
-    *("super-resolver", "imagen", "dalle2"),
-)
+SHIPPED = ("digit-scenes", "emoji", "clip", "autoencoder", "stable-diffusion", "super-resolver", "imagen", "dalle2")
 
 
 @dataclass

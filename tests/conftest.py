@@ -9,16 +9,21 @@ from torch import Tensor
 
 from ddpm_core import (
     CLIP,
+    DALLE2,
     Autoencoder,
+    Decoder,
     DigitReader,
     ImageEncoder,
     NoiseSchedule,
+    Prior,
+    SuperResolver,
     TextEncoder,
     TextToImage,
     Tokenizer,
     TrainingState,
     UNet,
     linear_betas,
+    load_checkpoint,
     load_digits,
     save_checkpoint,
 )
@@ -98,3 +103,26 @@ def latent_pair(tmp_path, monkeypatch) -> Path:
     save_checkpoint(folder / "stable-diffusion.safetensors", TrainingState(model), schedule, notes)
     monkeypatch.setattr("ddpm_core.support.files.data_folder", lambda: folder)
     return folder
+
+
+@pytest.fixture
+def cascades(latent_pair) -> Path:
+    """Beside them, untrained: a super-resolver, 4x4 to 16x16, an Imagen and a DALL-E 2 that draw for it."""
+    torch.manual_seed(1)
+    clip = load_checkpoint(latent_pair / "clip.safetensors").model
+    unet = dict(channels=(8,), context_dim=8, predicts="x_0")
+    networks = {
+        "super-resolver": SuperResolver(UNet(7, (8,), patch_size=4, predicts="x_0", out_channels=3), low_size=4),
+        "imagen": TextToImage(UNet(3, **unet), clip.text_encoder, clip.tokenizer),
+        "dalle2": DALLE2(Prior(8, width=16, num_blocks=1), Decoder(UNet(3, **unet), vector_dim=8, num_tokens=2)),
+    }
+    notes = dict(picture_size=[3, 4, 4], guidance_scale=1.5, super_resolver="super-resolver")
+    all_notes = {name: notes | dict(clip=model_checksum(clip)) for name in ("imagen", "dalle2")}
+    all_notes["super-resolver"] = dict(picture_size=[3, 16, 16])
+    for name, model in networks.items():
+        for weight in model.parameters():
+            if not weight.any():  # as after some training
+                torch.nn.init.normal_(weight, std=0.2)
+        path, schedule = latent_pair / f"{name}.safetensors", NoiseSchedule(linear_betas(60))
+        save_checkpoint(path, TrainingState(model), schedule, all_notes[name])
+    return latent_pair

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,14 +31,19 @@ from ddpm_core import (
     Tokenizer,
     TrainingState,
     UNet,
+    clip_of,
     cosine_betas,
+    draw_from_vectors,
     generate,
     index_pictures,
     load_checkpoint,
     load_digit_scenes,
     save_checkpoint,
     shipped_checkpoint,
+    super_resolved,
+    super_resolver_of,
     training,
+    unclip,
     write_shards,
 )
 from ddpm_core import __main__ as command_line
@@ -50,7 +56,7 @@ from ddpm_core.scale import run as runs
 from ddpm_core.scale import settings as jobs
 from ddpm_core.scale.recipes import PRESETS, Preset, data_checksum
 from ddpm_core.support import memory
-from ddpm_core.support.pixels import write_pictures
+from ddpm_core.support.pixels import from_bytes, read_square, write_pictures
 
 TINY = ["--iterations", "5", "--timesteps", "10", "--batch-size", "4", "--channels", "8"]
 
@@ -666,11 +672,17 @@ def test_what_a_model_cannot_use_of_a_prompt_is_said_and_the_rest_is_drawn(argum
 
 def test_guidance_and_the_negative_prompt_reach_the_sampler(text_checkpoint, monkeypatch):
     asked, generate = [], drawing.generate
-    monkeypatch.setattr(drawing, "generate", lambda model, *rest: asked.append(rest[1:]) or generate(model, *rest))
+
+    def noted(model, schedule, prompts, shape, guidance_scale, **options):
+        asked.append((prompts, shape, guidance_scale, options))
+        return generate(model, schedule, prompts, shape, guidance_scale, **options)
+
+    monkeypatch.setattr(drawing, "generate", noted)
     succeed("sample", text_checkpoint, "red 7", "--guidance-scale", 0, "--negative", "blue", "--num-steps", 5)
     succeed("sample", text_checkpoint, "--sampler", "ddim")
-    by_default = ([""] * 16, (3, 28, 28), 3.0, "", 50, 0, "ddim", True)
-    assert asked == [(["red 7"], (3, 28, 28), 0.0, "blue", 5, 0, "ddpm", True), by_default]
+    by_default = dict(negative_prompt="", num_steps=50, seed=0, sampler="ddim", clip_x_0=True)
+    as_told = by_default | dict(negative_prompt="blue", num_steps=5, sampler="ddpm")
+    assert asked == [(["red 7"], (3, 28, 28), 0.0, as_told), ([""] * 16, (3, 28, 28), 3.0, by_default)]
 
 
 def test_each_sampler_draws_its_own_way_with_prompts_and_without(drawn, checkpoint, text_checkpoint):
@@ -707,6 +719,7 @@ def test_each_sampler_draws_its_own_way_with_prompts_and_without(drawn, checkpoi
         (["notes.txt"], "no checkpoint"),
         (["emoji", "rocket"], "say --model emoji"),  # nor the name of a model
         (["stable-diffusion"], "say --model stable-diffusion"),
+        (["dalle2"], "say --model dalle2"),
     ],
 )
 def test_what_cannot_be_drawn_is_one_sentence(arguments, words, checkpoint, text_checkpoint):
@@ -866,8 +879,225 @@ def test_an_autoencoder_alone_draws_nothing_and_is_trained_elsewhere(latent_pair
     path = latent_pair / "autoencoder.safetensors"
     assert "holds the network Autoencoder, which draws no pictures" in fail("sample", path)
     assert "holds the network Autoencoder" in fail("train", path, "--resume")
-    for checkpoint, words in {path: "which draws no pictures", "stable-diffusion": "it draws latents"}.items():
+    for checkpoint, words in {path: "which draws no pictures", "stable-diffusion": "cannot be exported"}.items():
         assert words in fail("export", checkpoint, "made") and not Path("made").exists()
+
+
+# train, sample and vary with a super-resolver, and with a prior and a decoder
+
+
+@pytest.fixture
+def small_preset(cascades, latent_preset, monkeypatch) -> Preset:
+    """The preset of Imagen for 4x4 pictures, done within a second."""
+    pictures, captions = latent_preset.load()
+    preset = dataclasses.replace(
+        PRESETS["imagen"],
+        load=lambda: (pictures[:, :, :4, :4], captions),
+        unet=latent_preset.unet,
+        text_dim=8,
+        num_iterations=4,
+        options=PRESETS["imagen"].options | dict(batch_size=4),
+        schedule=latent_preset.schedule,
+        prompts=latent_preset.prompts,
+        score=lambda *_, super_resolver: {"low size": super_resolver.model.config["low_size"]},
+    )
+    monkeypatch.setitem(PRESETS, "imagen", preset)
+    return preset
+
+
+def test_a_cascade_is_trained_for_its_super_resolver_and_goes_on_as_if_never_stopped(small_preset, cascades, interrupt):
+    succeed("train", "whole.safetensors", "--preset", "imagen")
+    whole = load_checkpoint("imagen.safetensors")
+    assert whole.notes["super_resolver"] == "super-resolver" and whole.notes["scores"] == {"low size": 4}
+    assert whole.notes["picture_size"] == [3, 4, 4]
+    interrupt(2)
+    Path("imagen.safetensors").unlink()
+    assert "Stopped at iteration 2." in succeed("train", "parts.safetensors", "--preset", "imagen")
+    succeed("train", "parts.safetensors", "--resume")
+    resumed, clip = load_checkpoint("imagen.safetensors"), load_checkpoint(cascades / "clip.safetensors").model
+    assert all(map(torch.equal, weights(resumed.model), weights(whole.model)))
+    unrounded = load_checkpoint("whole.safetensors").model
+    assert all(map(torch.equal, weights(unrounded.text_encoder), weights(clip.text_encoder)))
+    succeed("sample", "imagen.safetensors", "noto cat", "--num-steps", 2)
+    assert PIL.Image.open("samples.png").width % 16 == 0
+
+
+def test_pictures_on_the_way_are_enlarged(small_preset, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(runs, "write_pictures", lambda pictures, out: drawn.append(pictures.shape))
+    succeed("train", "new.safetensors", "--preset", "imagen")
+    assert drawn and all(shape == (8, 3, 16, 16) for shape in drawn)
+
+
+def test_a_cascade_is_not_trained_without_its_super_resolver(small_preset, cascades):
+    (cascades / "super-resolver.safetensors").unlink()
+    assert "git checkout -- data/super-resolver.safetensors" in fail("train", "--preset", "imagen")
+    assert not Path("runs/imagen.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", ["imagen", "dalle2"])
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_what_is_drawn_small_is_enlarged(at_once, name, drawn, cascades):
+    loaded = load_checkpoint(cascades / f"{name}.safetensors")
+    prompts, options = ["noto cat", "rocket", "火 箭"], dict(num_steps=5, seed=3)
+    steps = generate if name == "imagen" else partial(unclip, clip=clip_of(loaded))
+    *_, low = steps(
+        loaded.model, schedule=loaded.schedule, prompts=prompts, shape=(3, 4, 4), guidance_scale=1.5, **options
+    )
+    expected = super_resolved(super_resolver_of(loaded), low, seed=3)
+    for command in ([cascades / f"{name}.safetensors"], ["--model", name]):
+        pictures = drawn(*command, *prompts, "--seed", 3, at_once=at_once, side=4)
+        torch.testing.assert_close(pictures, expected, rtol=0, atol=1e-4)
+    half = drawn(*command, *prompts, "--seed", 3, "--precision", "bfloat16")
+    assert 0 < (half.float() - expected).abs().mean() < 0.3
+
+
+def test_the_sampler_and_the_guidance_reach_a_decoder(drawn, cascades):
+    plain = drawn("--model", "dalle2", "noto cat")
+    for options in (["--sampler", "ddim"], ["--guidance-scale", 4], ["--seed", 1]):
+        assert (drawn("--model", "dalle2", "noto cat", *options) - plain).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--negative", "火"], "--negative is not for this model"),
+        (["--num-steps", 61], "--num-steps must be a whole number from 1 to 60"),
+        (["--seed", 2**63], "--seed"),
+    ],
+)
+def test_what_a_decoder_cannot_draw_is_one_sentence(arguments, words, cascades):
+    assert words in fail("sample", "--model", "dalle2", "noto cat", *arguments)
+    assert not Path("samples.png").exists()
+
+
+@pytest.mark.parametrize("command", [["sample", "--model", "dalle2", "cat"], ["vary", "square.png"]])
+@pytest.mark.parametrize(
+    "scale, words", [(1, r"the weights in .*dalle2\.safetensors are spoilt"), (2, "lower --guidance-scale")]
+)
+def test_what_is_no_number_is_not_enlarged_but_named(scale, words, command, cascades, square):
+    checkpoint = load_checkpoint(cascades / "dalle2.safetensors")
+    model = checkpoint.model.requires_grad_(False)
+    model.decoder.unet.stem.bias[0] = math.inf
+    save_checkpoint(cascades / "dalle2.safetensors", TrainingState(model), checkpoint.schedule, checkpoint.notes)
+    message = fail(*command, "--guidance-scale", scale, "--num-steps", 2)
+    assert "what was drawn is no number, and so no picture: " in message and re.search(words, message)
+    assert list(Path().glob("*.png")) == [square]
+
+
+@pytest.mark.parametrize("command", [["sample", "--model", "dalle2", "cat"], ["vary", "square.png"]])
+@pytest.mark.parametrize("missing", ["dalle2", "clip", "super-resolver"])
+def test_a_system_without_one_of_its_parts_draws_nothing(missing, command, cascades, square):
+    (cascades / f"{missing}.safetensors").unlink()
+    assert f"git checkout -- data/{missing}.safetensors" in fail(*command, "--num-steps", 2)
+    assert list(Path().glob("*.png")) == [square]
+
+
+@pytest.mark.parametrize("command", [["sample", "--model", "dalle2", "cat"], ["vary", "square.png"]])
+def test_parts_that_do_not_belong_together_draw_nothing(command, cascades, square):
+    before = {name: (cascades / f"{name}.safetensors").read_bytes() for name in ("clip", "super-resolver")}
+    other = load_checkpoint(cascades / "clip.safetensors").model
+    with torch.no_grad():
+        other.text_head.weight += 1
+    save_checkpoint(cascades / "clip.safetensors", TrainingState(other))
+    assert "another CLIP than the course's" in fail(*command)
+    (cascades / "clip.safetensors").write_bytes(before["clip"])
+    for name, words in {"imagen": "enlarges no pictures", "autoencoder": "enlarges no pictures"}.items():
+        (cascades / "super-resolver.safetensors").write_bytes((cascades / f"{name}.safetensors").read_bytes())
+        assert words in fail(*command)
+    assert list(Path().glob("*.png")) == [square]
+
+
+def test_a_super_resolver_or_a_dalle_2_is_trained_elsewhere(cascades):
+    path = cascades / "super-resolver.safetensors"
+    for command in (["sample", path], ["export", path, "made"]):
+        assert "holds the network SuperResolver, which draws no pictures" in fail(*command)
+    assert "holds the network DALLE2" in fail("train", cascades / "dalle2.safetensors", "--resume")
+
+
+# vary
+
+
+@pytest.fixture
+def square() -> Path:
+    """A square picture to vary."""
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+    PIL.Image.fromarray(pixels).save("square.png")
+    return Path("square.png")
+
+
+def varied(monkeypatch, *arguments: object) -> torch.Tensor:
+    """What vary would write into the file."""
+    kept = []
+    monkeypatch.setattr(command_line, "write_pictures", lambda pictures, out: kept.append(pictures))
+    succeed("vary", *arguments, "--num-steps", 5)
+    return kept[0]
+
+
+def test_a_picture_stands_before_its_variations_which_have_its_vector(cascades, square, monkeypatch):
+    pictures = varied(monkeypatch, square, "--count", 3, "--seed", 4, "--guidance-scale", 2)
+    original = from_bytes(read_square(square, 16))[None]
+    assert torch.equal(pictures[:1], original)
+    loaded = load_checkpoint(cascades / "dalle2.safetensors")
+    vectors, options = clip_of(loaded).encode_pictures(original).expand(3, -1), dict(num_steps=5, seed=4)
+    *_, low = draw_from_vectors(loaded.model.decoder, loaded.schedule, vectors, (3, 4, 4), 2.0, **options)
+    expected = super_resolved(super_resolver_of(loaded), low, seed=4)
+    torch.testing.assert_close(pictures[1:], expected, rtol=0, atol=1e-3)
+    monkeypatch.setattr(memory, "PIXELS_AT_ONCE", 2 * 4 * 4)
+    in_parts = varied(monkeypatch, square, "--count", 3, "--seed", 4, "--guidance-scale", 2)
+    torch.testing.assert_close(in_parts, pictures, rtol=0, atol=1e-3)
+    again = varied(monkeypatch, square, "--count", 1, "--seed", 6, "--guidance-scale", 2)
+    torch.testing.assert_close(again[1], pictures[3], rtol=0, atol=1e-3)
+
+
+def test_variations_go_into_one_file(cascades, square):
+    said = succeed("vary", square, "--num-steps", 2)
+    assert "square.png and 7 variations of it in variations.png" in said
+    assert PIL.Image.open("variations.png").width > 100
+    assert "and 1 variation of it in a/b.png" in succeed(
+        "vary", square, "--num-steps", 2, "--count", 1, "--out", "a/b.png"
+    )
+
+
+def test_a_square_photo_of_a_camera_that_was_turned_is_varied_upright(cascades, monkeypatch):
+    photo, exif = PIL.Image.new("RGB", (16, 16), "red"), PIL.Image.Exif()
+    photo.paste("blue", (8, 0, 16, 16))
+    exif[0x0112] = 6  # EXIF: the first stored column is the top of the scene
+    photo.save("photo.jpg", exif=exif, quality=100)
+    red, _, blue = varied(monkeypatch, "photo.jpg", "--count", 1)[0]
+    assert red[:6].min() > 0.5 > -0.5 > red[10:].max() and blue[10:].min() > 0.5
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["wide.png"], "wide.png is 20x10; variations are drawn of square pictures: cut it first"),
+        (["wide.jpg"], "wide.jpg is 20x10"),
+        (["missing.png"], "there is no picture missing.png"),
+        (["openmoji rocket"], "there is no picture openmoji rocket"),
+        (["folder"], "folder is a folder, not a picture"),
+        (["notes.txt"], "notes.txt cannot be read: not one of PNG"),
+        (["cut.png"], "cut.png cannot be read"),
+        (["square.png", "--out", "a.txt"], "--out must end as picture files do"),
+        (["square.png", "--out", "./square.png"], "--out must not be square.png, which would be overwritten"),
+        (["square.png", "--num-steps", 61], "--num-steps must be a whole number from 1 to 60"),
+        (["square.png", "--count", 0], "--count"),
+        (["square.png", "--guidance-scale", -1], "--guidance-scale must be 0 or more"),
+        (["square.png", "other.png"], "other.png"),
+        ([], "PICTURE"),
+    ],
+)
+def test_what_cannot_be_varied_is_one_sentence(arguments, words, cascades, square):
+    Path("folder").mkdir()
+    Path("notes.txt").write_text("hello")
+    Path("cut.png").write_bytes(square.read_bytes()[:600])
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    for name in ("wide.png", "wide.jpg"):
+        PIL.Image.new("RGB", (20, 10)).save(name, exif=exif)
+    before = square.read_bytes()
+    assert words in fail("vary", *arguments)
+    assert square.read_bytes() == before and not Path("variations.png").exists()
 
 
 @pytest.mark.parametrize(
@@ -1035,6 +1265,13 @@ def test_the_sheet_is_none_of_the_pictures_that_are_searched(small_clip, photos)
     for _ in range(2):
         output = succeed(*command)
         assert len(hits(output)) == 4 and "photos/found.png" not in hits(output) and "anew" not in output
+
+
+def test_the_sheet_does_not_overwrite_the_picture_that_is_looked_for(small_clip, photos):
+    before = Path("photos/0.png").read_bytes()
+    command = ["search", "photos/0.png", "--in", "photos", "--model", small_clip, "--out", "./photos/0.png"]
+    assert "--out must not be photos/0.png, which would be overwritten" in fail(*command)
+    assert Path("photos/0.png").read_bytes() == before
 
 
 def test_where_there_are_few_pictures_all_of_them_are_shown(small_clip, photos):

@@ -14,6 +14,7 @@ from ddpm_core import (
     ddim,
     ddim_inversion,
     dpm_solver,
+    dynamic_threshold,
     linear_betas,
     sample,
 )
@@ -142,6 +143,53 @@ def test_every_step_of_dpm_solver_is_that_of_diffusers(make_betas, name, num_tim
     theirs = steps_of(peer, eps_model, x_T)
     ours = list(dpm_solver(eps_model, NoiseSchedule(make_betas(num_timesteps)), x_T, num_steps, clip_x_0=False))
     torch.testing.assert_close(torch.stack(ours), theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_timesteps, num_steps", [(10, 10), (100, 20)])
+@BOTH_SCHEDULES
+def test_every_step_with_dynamic_thresholding_is_that_of_diffusers(
+    make_betas, name, num_timesteps, num_steps, in_float64
+):
+    options = dict(beta_schedule=name, timestep_spacing="trailing", thresholding=True)
+    options |= dict(dynamic_thresholding_ratio=0.9, sample_max_value=1e6)
+    peers = {
+        sample: DDPMScheduler(num_timesteps, clip_sample=False, **options),
+        ddim: DDIMScheduler(num_timesteps, clip_sample=False, set_alpha_to_one=True, **options),
+    }
+    schedule, x_T = NoiseSchedule(make_betas(num_timesteps)), noise(2, 1, 4, 4)
+    for sampler, peer in peers.items():
+        peer.set_timesteps(num_steps)
+        eps_model, peer = GaussianPredictor(peer.alphas_cumprod, mean=1.5, deviation=0.6), in_float64(peer)
+        peer.final_alpha_cumprod = peer.one
+        its_own = dict(use_clipped_model_output=True) if sampler is ddim else {}
+        theirs = steps_of(peer, eps_model, x_T, generator=torch.Generator().manual_seed(1), **its_own)
+        given = dict(clip_x_0=dynamic_threshold(0.9), generator=torch.Generator().manual_seed(1))
+        ours = list(sampler(eps_model, schedule, x_T, num_steps, **given))
+        torch.testing.assert_close(torch.stack(ours), theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("sampler", [sample, ddim, dpm_solver])
+def test_a_function_gets_each_estimate_and_what_it_keeps_is_gone_on_with(sampler, schedule):
+    given, x_T = [], noise(2, 1, 4, 4)
+    eps_model = GaussianPredictor(schedule.alpha_bars, mean=1.5, deviation=0.6)
+    *_, expected = sampler(eps_model, schedule, x_T, 5, clip_x_0=True, **same_noise(sampler))
+    keep = lambda x_0_hat: given.append(x_0_hat) or x_0_hat.clamp(-1, 1)  # noqa: E731
+    *_, drawn = sampler(eps_model, schedule, x_T, 5, clip_x_0=keep, **same_noise(sampler))
+    assert len(given) == 5 and given[-1].max() > 1 and torch.equal(drawn, expected)
+    *_, unclipped = sampler(eps_model, schedule, x_T, 5, clip_x_0=lambda x_0_hat: x_0_hat, **same_noise(sampler))
+    *_, expected = sampler(eps_model, schedule, x_T, 5, clip_x_0=False, **same_noise(sampler))
+    assert torch.equal(unclipped, expected)
+
+
+def same_noise(sampler) -> dict:
+    return {} if sampler is dpm_solver else dict(generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("clip_x_0", [None, 1, 0.995, "dynamic", torch.tensor(True)])
+@pytest.mark.parametrize("sampler", [sample, ddim, dpm_solver])
+def test_what_clips_nothing_is_named_at_the_call(sampler, clip_x_0, schedule):
+    with pytest.raises(TypeError, match="clip_x_0 must be True, False or a function such as dynamic_threshold"):
+        sampler(lambda x_t, t: x_t, schedule, noise(2, 1, 4, 4), clip_x_0=clip_x_0)
 
 
 @pytest.mark.parametrize("make_betas, accuracy", [(linear_betas, 0.05), (cosine_betas, 0.01)])

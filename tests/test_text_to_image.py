@@ -146,7 +146,7 @@ def test_the_sampler_is_the_one_that_is_asked_for(model, schedule):
 def test_a_sampler_that_is_given_no_text_says_how_to_give_it(predicts, schedule, noise):
     model = new_model(predicts=predicts)
     eps_model = noise_predictor(model, schedule)
-    with pytest.raises(ValueError, match=r"TextToImage reads one: guided\(eps_model, tokens, model\.null_cond\)"):
+    with pytest.raises(ValueError, match=r"TextToImage reads tokens: guided\(eps_model, tokens, model\.null_cond\)"):
         sample(eps_model, schedule, noise)
     with pytest.raises(ValueError, match="train takes it as cond and null_cond"):
         next(train(TrainingState(model), schedule, noise.tanh(), 2, 2))

@@ -213,6 +213,25 @@ def test_latents_are_trained_on_as_they_are_where_they_are_not_bounded(new_run, 
             finish(train(new_run(), schedule, data, 3, **FAST))
 
 
+def test_vectors_are_trained_on_where_they_are_not_bounded(schedule):
+    class Linear(torch.nn.Linear):
+        def forward(self, v_t, t):
+            return super().forward(v_t)
+
+    torch.manual_seed(0)
+    vectors, generator = 3 * torch.randn(50, 4, generator=torch.Generator().manual_seed(1)), torch.Generator()
+    model = Linear(4, 4)
+    rows = torch.randint(50, (8,), generator=generator.manual_seed(0))
+    expected = diffusion_loss(model, schedule, vectors[rows], generator).item()
+    losses = finish(train(TrainingState(model), schedule, vectors, 3, 8, bounded=False))
+    assert losses[0] == pytest.approx(expected, rel=1e-5) and len(losses) == 3
+    with pytest.raises(ValueError, match=r"pictures must be a tensor of pictures, \(N, C, H, W\); got .*\(50, 4\)"):
+        next(train(TrainingState(model), schedule, vectors, 3, 8))
+    for wrong in (vectors[0], vectors[None]):
+        with pytest.raises(ValueError, match="pictures must be"):
+            next(train(TrainingState(model), schedule, wrong, 3, 8, bounded=False))
+
+
 def test_a_network_in_the_models_place_is_called_instead_of_it(new_run, digits, schedule):
     plain, state, calls = new_run(), new_run(), []
 

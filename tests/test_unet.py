@@ -92,6 +92,7 @@ def number_of_weights(
     cross_attention_levels,
     patch_size,
     predicts,
+    out_channels,
 ):
     """Counted from the plan, layer by layer: a weight for each pair of what goes in and out, and the biases."""
     D = 4 * channels[0]
@@ -115,9 +116,10 @@ def number_of_weights(
 
     has_text = context_dim is not None
     patch = in_channels * patch_size * patch_size
+    patch_out = (out_channels or in_channels) * patch_size * patch_size
     total = conv(channels[0], D, 1) + conv(D, D, 1)  # time
     total += conv(context_dim, D, 1) if has_text else 0  # gist
-    total += conv(patch, channels[0], 3) + 2 * channels[0] + conv(channels[0], patch, 3)  # stem and head
+    total += conv(patch, channels[0], 3) + 2 * channels[0] + conv(channels[0], patch_out, 3)  # stem and head
     total += level(channels[-1], channels[-1], 1, True, has_text)  # middle
     before = [channels[0], *channels]
     below = [*channels[1:], channels[-1]]
@@ -130,7 +132,7 @@ def number_of_weights(
     return total
 
 
-@every_config
+@pytest.mark.parametrize("config", [*CONFIGS, dict(in_channels=7, out_channels=3, patch_size=2)], ids=str)
 def test_the_network_is_as_large_as_its_config_says(config):
     unet = UNet(**config)
     assert sum(weight.numel() for weight in unet.parameters()) == number_of_weights(**unet.config)
@@ -206,6 +208,20 @@ def test_a_patch_is_one_position_of_the_network():
     assert sizes == [(8, 4, 8), (16, 2, 4), (12, 4, 8)]
 
 
+@pytest.mark.parametrize("patch_size", [1, 2])
+def test_it_answers_in_as_many_channels_as_it_was_asked_for_and_looks_at_all_that_it_is_shown(patch_size):
+    torch.manual_seed(0)
+    unet, x_t, t = UNet(7, (8,), patch_size=patch_size, out_channels=3), randn(1, 7, 8, 8), torch.tensor([5])
+    assert torch.equal(unet(x_t, t), torch.zeros(1, 3, 8, 8))
+    torch.nn.init.normal_(unet.head[-1].weight)
+    for channel in range(7):
+        other = x_t.clone()
+        other[:, channel] += 1
+        assert (unet(other, t) - unet(x_t, t)).abs().max() > 1e-4
+    as_many = UNet(3, (8,)), UNet(3, (8,), out_channels=3)
+    assert [unet(randn(2, 3, 8, 8), STEPS).shape[1] for unet in as_many] == [3, 3]
+
+
 def test_pixels_go_into_patches_and_come_back_to_their_places():
     unet, x_t = UNet(3, (8,), patch_size=2), randn(2, 3, 4, 6)
     patches = unet.to_patches(x_t)
@@ -222,6 +238,8 @@ def test_pixels_go_into_patches_and_come_back_to_their_places():
         (lambda: UNet(1, (8, 8), attention_levels=(2,)), "attention_levels must lie between 0 and 1"),
         (lambda: UNet(1, (8, 8), cross_attention_levels=(1,)), "cross_attention_levels need a context_dim"),
         (lambda: UNet(1, (8,), patch_size=0), "patch_size must be a whole number, 1 or more; got 0"),
+        (lambda: UNet(7, (8,), out_channels=0), "out_channels must be a whole number, 1 or more; got 0"),
+        (lambda: UNet(7, (8,), out_channels=2.5), "out_channels must be a whole number, 1 or more; got 2.5"),
         (lambda: UNet(1, (8, 8, 8))(randn(2, 1, 8, 6), STEPS), "8x6 cannot be halved twice"),
         (lambda: UNet(1, (8,))(randn(2, 1, 8, 8), 3), "t must be a long tensor"),
         (lambda: UNet(1, (8,))(randn(2, 1, 8, 8), STEPS, *text(2)), "this U-Net reads no text"),

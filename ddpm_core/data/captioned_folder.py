@@ -132,7 +132,8 @@ def read_picture(name: str, size: int) -> Tensor:
     """One picture that a user names, as read_square. Raises FileNotFoundError, or ValueError with the reason."""
     path = Path(os.path.expanduser(name))
     if not path.is_file():
-        raise FileNotFoundError(f"there is no picture {name}" + (": it is a folder" if path.is_dir() else ""))
+        what = f"{name} is a folder, not a picture" if path.is_dir() else f"there is no picture {name}"
+        raise FileNotFoundError(what)
     try:
         return read_square(path, size)
     except Exception as error:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -78,16 +79,16 @@ def draw(
             guidance_scale = notes.get("guidance_scale", DEFAULTS["guidance_scale"])
         count = len(prompts)
         if isinstance(model, DALLE2):
-            clip = clip_of(loaded)
             if negative_prompt:
-                raise ValueError("this model knows no negative prompt: its decoder reads no text, but a vector")
+                raise ValueError("negative_prompt is not for this model: its decoder reads no text, but a vector")
+            steps_for = partial(unclip, model, clip_of(loaded))
+        else:
+            steps_for = partial(generate, model, negative_prompt=negative_prompt)
 
         def begin(part: range) -> Iterator[Tensor]:
             some, its_seed = prompts[part.start : part.stop], seed + part.start
-            if isinstance(model, DALLE2):
-                return unclip(model, clip, schedule, some, size, guidance_scale, num_steps, its_seed, sampler)
-            rest = guidance_scale, negative_prompt, num_steps, its_seed, sampler, second.clip_x_0
-            return generate(model, schedule, some, size, *rest)
+            options = dict(num_steps=num_steps, seed=its_seed, sampler=sampler, clip_x_0=second.clip_x_0)
+            return steps_for(schedule, some, size, guidance_scale, **options)
 
     elif prompts or negative_prompt or guidance_scale is not None:
         raise ValueError(f"{path} reads no text: it was trained without captions, so leave prompts out")
@@ -107,14 +108,19 @@ def draw(
         for part, steps in parts:
             for x_t in steps:  # noqa: B007
                 bar.update()
+            check_finite(x_t, path, guidance_scale, precision)
             drawn.append(second.finish(x_t, seed + part.start))
-    pictures = torch.cat(drawn)
-    if not pictures.isfinite().all():
+            check_finite(drawn[-1], path, guidance_scale, precision)
+    return torch.cat(drawn)
+
+
+def check_finite(drawn: Tensor, path: Path, guidance_scale: float | None, precision: str | None = None) -> None:
+    """Raises ValueError, with what may help, where not all that a checkpoint's model has drawn are numbers."""
+    if not drawn.isfinite().all():
         remedies = ["lower guidance_scale"] * ((guidance_scale or 0) > 1)
         remedies += ["say --precision float32"] * (precision == "float16")
         cause = " or ".join(remedies) or f"the weights in {path} are spoilt"
         raise ValueError(f"what was drawn is no number, and so no picture: {cause}")
-    return pictures
 
 
 def picture_size(path: Path, trained: Checkpoint) -> tuple[int, int, int]:

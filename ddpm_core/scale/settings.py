@@ -21,6 +21,7 @@ from ddpm_core.scale.ranks import num_ranks, rank, share_of
 from ddpm_core.scale.recipes import PRESETS, Preset, data_checksum, one_each
 from ddpm_core.schedule import NoiseSchedule, cosine_betas
 from ddpm_core.support.pixels import from_bytes, to_bytes
+from ddpm_core.systems.imagen import super_resolver_of
 from ddpm_core.systems.stable_diffusion import Autoencoder, encoded
 from ddpm_core.text import TextEncoder, Tokenizer, split_words
 from ddpm_core.text_to_image import TextToImage, generate
@@ -131,12 +132,13 @@ def _by_recipe(settings: dict, preset: str | None, saved: Checkpoint | None) -> 
                 f"with git checkout -- data/{recipe.autoencoder}.safetensors, or begin anew"
             )
         data, second = encoded(autoencoder, pictures), dict(autoencoder=autoencoder)
-    if recipe.super_resolver:
-        notes["super_resolver"] = recipe.super_resolver
     torch.manual_seed(notes["seed"])
     if saved and not recipe.made(saved.model):
         raise ValueError(f"this checkpoint holds another network than --preset {name} makes now: begin anew")
     model = saved.model if saved else recipe.new_model(data.shape[1], captions)
+    if recipe.super_resolver:
+        notes["super_resolver"] = recipe.super_resolver
+        second = dict(super_resolver=super_resolver_of(Checkpoint(model, recipe.schedule, notes)))
     return Job(
         model=model,
         schedule=recipe.schedule,

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from ddpm_core.checkpoint import load_checkpoint, shipped_checkpoint
 from ddpm_core.data.captioned_folder import read_picture
-from ddpm_core.scale.draw import picture_size
+from ddpm_core.scale.draw import check_finite, picture_size
 from ddpm_core.support.memory import in_parts
 from ddpm_core.support.pixels import from_bytes
 from ddpm_core.systems.dalle2 import clip_of, draw_from_vectors
@@ -37,6 +37,7 @@ def vary(
             steps = draw_from_vectors(loaded.model.decoder, loaded.schedule, vectors, shape, scale, num_steps, its_seed)
             for x_t in steps:  # noqa: B007
                 bar.update()
+            check_finite(x_t, path, scale)
             drawn.append(second.finish(x_t, its_seed))
     return torch.cat(drawn)
 

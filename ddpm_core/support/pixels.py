@@ -70,13 +70,17 @@ def write_pictures(pictures: Tensor, path: Path) -> None:
     Image.fromarray(tile(pictures, width=1000)).save(path)
 
 
-def check_picture_file(path: Path) -> None:
+def check_picture_file(path: Path, *read: str) -> None:
     """Makes the folder for a picture file. Raises ValueError where none can be written there, or by no such ending.
 
-    So it shows before the work and not after it. What is at path stays.
+    So it shows before the work and not after it. What is at path stays. read: what may be files that the work is made
+    from, which must not be overwritten
     """
     from PIL import Image
 
+    read = [os.path.expanduser(name) for name in read]
+    if os.path.exists(path) and any(os.path.exists(name) and os.path.samefile(path, name) for name in read):
+        raise ValueError(f"out must not be {path}, which would be overwritten: give another name")
     try:  # Pillow has formats that it reads only, and some without colours
         image_format = Image.registered_extensions().get(path.suffix.lower())
         Image.new("RGB", (64, 64)).save(io.BytesIO(), image_format)

@@ -15,7 +15,7 @@ from ddpm_core.blocks import TimeEmbedding, zero_init
 from ddpm_core.checkpoint import Checkpoint, model_checksum, shipped_model
 from ddpm_core.guidance import guided
 from ddpm_core.prediction import noise_predictor
-from ddpm_core.sampling import Clipping, sample, sampler_named, seeded_noise
+from ddpm_core.sampling import Clipping, randn, sample, sampler_named, seeded_noise
 from ddpm_core.schedule import NoiseSchedule
 from ddpm_core.support import guards
 from ddpm_core.support.notices import warn_of_prompts
@@ -129,6 +129,7 @@ def scaled(vectors: Tensor) -> Tensor:
     return vectors * vectors.shape[1] ** 0.5
 
 
+@torch.no_grad()
 def draw_vectors(
     prior: Prior,
     schedule: NoiseSchedule,
@@ -151,8 +152,9 @@ def draw_vectors(
     guards.vectors("text_vectors", text_vectors, prior.config["vector_dim"])
     guards.number("guidance_scale", guidance_scale, least=0)
     guards.whole_number("num_candidates", num_candidates)
+    guards.seed(seed, how_many=len(text_vectors) + PRIOR_SEED)
     schedule = schedule.to(text_vectors.device).trusting()
-    v_T, generators = seeded_noise(seed + PRIOR_SEED, (len(text_vectors), *text_vectors.shape[1:]), text_vectors.device)
+    v_T, generators = seeded_noise(seed + PRIOR_SEED, text_vectors.shape, text_vectors.device)
     eps_model = guided(noise_predictor(prior, schedule), text_vectors, prior.null_cond, guidance_scale)
     best, best_cosine = None, None
     for _ in range(num_candidates):
@@ -161,7 +163,7 @@ def draw_vectors(
         cosine = (drawn * text_vectors).sum(dim=1, keepdim=True)
         best = drawn if best is None else torch.where(cosine > best_cosine, drawn, best)
         best_cosine = cosine if best_cosine is None else torch.maximum(cosine, best_cosine)
-        v_T = torch.stack([torch.randn(v_T.shape[1:], generator=each, device=v_T.device) for each in generators])
+        v_T = randn(v_T.shape, generators, device=v_T.device)
     return best
 
 
@@ -193,6 +195,7 @@ def draw_from_vectors(
     return sampler_named(sampler, generators)(eps_model, schedule, x_T, num_steps, clip_x_0=clip_x_0)
 
 
+@torch.no_grad()
 def text_vectors(clip: CLIP, prompts: Sequence[str]) -> Tensor:
     """The vectors of prompts, (B, D). Words that clip cannot use are named in a PromptWarning."""
     guards.instance("clip", clip, CLIP)

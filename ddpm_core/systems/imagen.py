@@ -145,6 +145,7 @@ def super_resolve(
 
 def super_resolved(super_resolver: Checkpoint, low: Tensor, seed: int = 0, level: float = LEVEL) -> Tensor:
     """The last pictures of super_resolve, for many small ones (N, C, h, w), drawn a part at a time, on the CPU."""
+    guards.says_picture_size("super_resolver", super_resolver.notes)
     drawn, size = [], super_resolver.notes["picture_size"][1]
     device = next(super_resolver.model.parameters()).device
     for part in in_parts(len(low), (len(low[0]), size, size)):
@@ -162,6 +163,7 @@ def super_resolver_of(checkpoint: Checkpoint) -> Checkpoint | None:
     guards.instance("checkpoint", checkpoint, Checkpoint, "load_checkpoint(path)")
     if "super_resolver" not in checkpoint.notes:
         return None
+    guards.says_picture_size("checkpoint", checkpoint.notes)
     path = shipped_checkpoint(checkpoint.notes["super_resolver"])
     loaded = load_checkpoint(path, next(checkpoint.model.parameters()).device)
     low_size, drawn_size = getattr(loaded.model, "config", {}).get("low_size"), checkpoint.notes["picture_size"][1]

@@ -8,10 +8,21 @@ window.course = (() => {
 
     const plain = (text) => text.replace(/\x1b\[[0-9;]*m/g, "");
 
+    // JupyterLab asks a fresh kernel for its widgets, through a comm of its own. Until ipywidgets is imported, the kernel
+    // answers on stderr that there is no such target, and then no such comm. The kernel opens all other comms itself.
+    const opened = new Set();
+    const answersJupyterLab = (line) => {
+        const [, comm] = line.match(/^No such comm: (\S+)$/) ?? [];
+        return comm ? !opened.has(comm) : line === "No such comm target registered: jupyter.widget.control";
+    };
+
     // Errors in a widget's callback or in a thread are in no cell's output: only the kernel's messages tell of them.
     panel.sessionContext.iopubMessage.connect((_, { header, content }) => {
+        if (header.msg_type === "comm_open") opened.add(content.comm_id);
         if (header.msg_type === "error") course.errors.push(plain(content.traceback.join("\n")));
-        if (header.msg_type === "stream" && content.name === "stderr") course.errors.push(content.text);
+        if (header.msg_type !== "stream" || content.name !== "stderr") return;
+        const rest = content.text.split("\n").filter((line) => !answersJupyterLab(line));
+        if (rest.some((line) => line)) course.errors.push(rest.join("\n"));
     });
     cells.forEach((cell, number) => (cell.node.dataset.number = number));
 

@@ -9,7 +9,7 @@ import torch
 from ddpm_core import CheckpointError, TrainingState, load_checkpoint, save_checkpoint, train
 from ddpm_core.course import doctor
 from ddpm_core.course.profile import Profile
-from ddpm_core.scale.recipes import PRESETS
+from ddpm_core.scale.draw import DRAWING
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def test_the_rehearsal_trains_draws_starts_a_kernel_and_needs_no_fix(monkeypatch
     found = rehearsal(monkeypatch, slow=True)
     assert {subject: finding.found for subject, finding in found.items() if finding.fix} == {}
     assert found["training and sampling"].found == "10 iterations, 4 pictures"
-    assert {"figures", *(f"{name} model" for name in PRESETS), "widgets", "kernel"} <= set(found)
+    assert {"figures", *(f"{name} model" for name in DRAWING), "widgets", "kernel"} <= set(found)
 
 
 def test_what_fails_in_the_rehearsal_is_found_out_and_it_goes_on_to_its_end(monkeypatch):
@@ -219,9 +219,7 @@ def test_what_fails_in_the_rehearsal_is_found_out_and_it_goes_on_to_its_end(monk
     monkeypatch.setattr(doctor.importlib.metadata, "version", version)
     monkeypatch.setattr("ddpm_core.course.display.style._chinese_fonts", lambda: [])
     found = rehearsal(monkeypatch)
-    assert found["emoji model"] == doctor.Finding(
-        "emoji model", "emoji.safetensors is damaged", "git checkout -- data/emoji.safetensors"
-    )
+    assert found["emoji model"] == doctor.Finding("emoji model", "emoji.safetensors is damaged", "git checkout -- data")
     assert "jupyterlab_widgets" in found["widgets"].found and "pip install" in found["widgets"].fix
     assert "Glyph" in found["figures"].found and "pip install" in found["figures"].fix
     assert not found["training and sampling"].fix and not found["kernel"].fix
@@ -233,23 +231,24 @@ def test_pictures_that_are_no_numbers_are_found_out(monkeypatch):
 
     monkeypatch.setattr(doctor, "sample", lambda *arguments, **options: [torch.full((4, 1, 8, 8), torch.nan)])
     monkeypatch.setattr("ddpm_core.judging.drawing.generate", nothing)
+    monkeypatch.setattr("ddpm_core.judging.drawing.unclip", lambda model, clip, *rest, **options: nothing(model, *rest))
+    monkeypatch.setattr("ddpm_core.systems.second_stage.super_resolved", lambda super_resolver, low, seed: low)
     found = rehearsal(monkeypatch)
-    for subject in ("training and sampling", *(f"{name} model" for name in PRESETS)):
+    for subject in ("training and sampling", *(f"{name} model" for name in DRAWING)):
         assert "no numbers" in found[subject].found and found[subject].fix
 
 
 def test_half_of_a_pair_of_models_is_not_enough(latent_pair, monkeypatch):
     subject, autoencoder = "stable-diffusion model", latent_pair / "autoencoder.safetensors"
     assert rehearsal(monkeypatch)[subject] == doctor.Finding(subject, "loaded, draws")
-    both = "git checkout -- data/stable-diffusion.safetensors data/autoencoder.safetensors"
     other = load_checkpoint(autoencoder).model
     other.latent_std += 1
     save_checkpoint(autoencoder, TrainingState(other))
     found = rehearsal(monkeypatch)[subject]
-    assert "another autoencoder" in found.found and found.fix == both
+    assert "another autoencoder" in found.found and found.fix == "git checkout -- data"
     autoencoder.unlink()
     found = rehearsal(monkeypatch)[subject]
-    assert "autoencoder.safetensors is not in" in found.found and found.fix == both
+    assert "autoencoder.safetensors is not in" in found.found and found.fix == "git checkout -- data"
 
 
 def test_a_kernel_of_another_python_is_found_out(monkeypatch):
@@ -294,3 +293,12 @@ def test_the_code_is_the_packages_and_nothing_elses(tmp_path, monkeypatch):
     assert doctor.course_code() == code
     (copy / "schedule.py").write_bytes(source + b"#")
     assert doctor.course_code() != code
+
+
+@pytest.mark.parametrize("missing", ["super-resolver", "clip"])
+def test_a_part_of_a_system_that_is_missing_is_found_out(missing, cascades, monkeypatch):
+    found = rehearsal(monkeypatch)
+    assert found["imagen model"].found == found["dalle2 model"].found == "loaded, draws"
+    (cascades / f"{missing}.safetensors").unlink()
+    finding = rehearsal(monkeypatch)["dalle2 model"]
+    assert f"{missing}.safetensors is not in" in finding.found and finding.fix == "git checkout -- data"

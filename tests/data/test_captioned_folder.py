@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from ddpm_core.data import DataUnavailable
-from ddpm_core.data.captioned_folder import load_captioned_folder
+from ddpm_core.data.captioned_folder import load_captioned_folder, read_picture
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -452,3 +452,37 @@ def test_the_bar_counts_pictures_and_can_be_silent(tmp_path, capsys):
     assert "2/2" in capsys.readouterr().err
     load_captioned_folder(tmp_path, 8, progress=False)
     assert capsys.readouterr() == ("", "")
+
+
+def test_one_picture_is_read_as_in_a_folder_also_in_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    write(tmp_path, "a.jpg", halves(RED, BLUE), exif=exif, quality=100)
+    picture = read_picture(str(tmp_path / "a.jpg"), 8)
+    assert picture.dtype == torch.uint8 and torch.equal(picture, bytes_of(load(tmp_path).pictures[0]))
+    assert torch.equal(read_picture("~/a.jpg", 8), picture)
+
+
+@pytest.mark.parametrize(
+    "name, error, words",
+    [
+        ("missing.png", FileNotFoundError, "there is no picture missing.png"),
+        ("folder", FileNotFoundError, "folder is a folder, not a picture"),
+        ("notes.txt", ValueError, "notes.txt cannot be read: not one of PNG"),
+        ("text.png", ValueError, "text.png cannot be read: not one of PNG"),
+        ("empty.png", ValueError, "empty.png cannot be read"),
+        ("cut.png", ValueError, "cut.png cannot be read: .*truncated"),
+    ],
+)
+def test_one_picture_that_cannot_be_read_is_named_with_the_reason(name, error, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    write(Path(), "cut.png", PIL.Image.fromarray(noise), None)
+    for file, content in {"notes.txt": b"hello", "text.png": b"hello", "empty.png": b""}.items():
+        Path(file).write_bytes(content)
+    Path("cut.png").write_bytes(Path("cut.png").read_bytes()[:1500])
+    with pytest.raises(error, match=words):
+        read_picture(name, 8)

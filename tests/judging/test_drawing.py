@@ -4,7 +4,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddpm_core import Autoencoder, EmojiDataset, TextEncoder, TextToImage, Tokenizer, UNet, draw_emoji, load_checkpoint
+from ddpm_core import (
+    Autoencoder,
+    EmojiDataset,
+    TextEncoder,
+    TextToImage,
+    Tokenizer,
+    UNet,
+    companions_of,
+    draw_emoji,
+    draw_from_vectors,
+    draw_vectors,
+    load_checkpoint,
+    super_resolved,
+)
 from ddpm_core.judging.drawing import draw_all
 from ddpm_core.support import memory
 
@@ -69,6 +82,36 @@ def test_emoji_are_drawn_in_latents_where_an_autoencoder_is_given(emoji, autoenc
 def test_a_shape_that_the_autoencoder_cannot_halve_is_named(shape, words, autoencoder, z_0, schedule):
     with pytest.raises(ValueError, match=words):
         draw_all(Knows(PROMPTS, z_0), schedule, PROMPTS, shape, 1.0, autoencoder=autoencoder)
+
+
+def test_what_is_drawn_small_is_clipped_and_enlarged(cascades, schedule, monkeypatch):
+    low, super_resolver = (
+        3 * torch.randn(len(PROMPTS), 3, 4, 4),
+        load_checkpoint(cascades / "super-resolver.safetensors"),
+    )
+    expected = super_resolved(super_resolver, low.clamp(-1, 1), seed=5)
+    monkeypatch.setattr(memory, "PIXELS_AT_ONCE", 3 * 4 * 4)
+    options = dict(num_steps=5, seed=5, super_resolver=super_resolver)
+    drawn = draw_all(Knows(PROMPTS, low), schedule, PROMPTS, (3, 16, 16), 1.0, **options)
+    torch.testing.assert_close(drawn, expected, rtol=0, atol=1e-3)
+
+
+def test_a_dalle_2_draws_by_way_of_its_clip(cascades, emoji, monkeypatch):
+    checkpoint = load_checkpoint(cascades / "dalle2.safetensors")
+    model, schedule, companions = checkpoint.model, checkpoint.schedule, companions_of(checkpoint)
+    prompts, options = ["noto cat", "rocket", "火"], dict(num_steps=4, seed=5)
+    texts = companions["clip"].encode_captions(prompts).detach()
+    vectors = draw_vectors(model.prior, schedule, texts, seed=5)
+    *_, low = draw_from_vectors(model.decoder, schedule, vectors, (3, 4, 4), 1.5, **options)
+    expected = super_resolved(companions["super_resolver"], low, seed=5)
+    monkeypatch.setattr(memory, "PIXELS_AT_ONCE", 2 * 4 * 4)
+    drawn = draw_all(model, schedule, prompts, (3, 16, 16), 1.5, **options, **companions)
+    torch.testing.assert_close(drawn, expected, rtol=0, atol=1e-3)
+    monkeypatch.setattr(emoji, "caption", lambda row, language: prompts[row])
+    emoji_drawn = draw_emoji(model, schedule, emoji, torch.arange(3), "en", 1.5, **options, **companions)
+    torch.testing.assert_close(emoji_drawn, drawn)
+    with pytest.raises(TypeError, match="clip must be a CLIP; got None"):
+        draw_all(model, schedule, prompts, (3, 16, 16), 1.5, **companions | dict(clip=None))
 
 
 def test_a_checkpoint_is_no_autoencoder(latent_pair, z_0, schedule):

@@ -280,9 +280,17 @@ def test_nothing_is_written_for_what_is_no_checkpoint(tmp_path):
     save_checkpoint(tmp_path / "text.safetensors", TrainingState(encoder), NoiseSchedule(cosine_betas(10)), notes)
     with pytest.raises(CheckpointError, match="TextEncoder"):
         export_diffusers(tmp_path / "text.safetensors", tmp_path / "folder")
-    save_small(tmp_path / "latent.safetensors", autoencoder="a checksum")
-    with pytest.raises(CheckpointError, match=r"latent\.safetensors cannot be exported: it draws latents"):
-        export_diffusers(tmp_path / "latent.safetensors", tmp_path / "folder")
+    for other in ("autoencoder", "super_resolver"):
+        save_small(tmp_path / "half.safetensors", **{other: "its name"})
+        with pytest.raises(CheckpointError, match=r"half\.safetensors cannot be exported: other networks"):
+            export_diffusers(tmp_path / "half.safetensors", tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()
+
+
+@pytest.mark.parametrize("name", ["imagen", "dalle2"])
+def test_a_system_of_several_networks_is_not_exported(name, cascades, tmp_path):
+    with pytest.raises(CheckpointError, match=rf"{name}\.safetensors cannot be exported: other networks"):
+        export_diffusers(cascades / f"{name}.safetensors", tmp_path / "folder")
     assert not (tmp_path / "folder").exists()
 
 

@@ -21,13 +21,14 @@ from ddpm_core import (
     load_digit_scenes,
     scene_agreement,
     shipped_checkpoint,
+    super_resolver_of,
     train,
 )
 from ddpm_core.checkpoint import SHIPPED
 from ddpm_core.scale.recipes import PRESETS, data_checksum, one_each
 from ddpm_core.support.pixels import from_bytes, to_bytes
 
-CHANNELS = {"digit-scenes": 3, "emoji": 3, "stable-diffusion": 4}  # of the pictures, or of their latents
+CHANNELS = {"digit-scenes": 3, "emoji": 3, "stable-diffusion": 4, "imagen": 3}  # of the pictures, or of their latents
 every_preset = pytest.mark.parametrize("name", PRESETS)
 
 
@@ -35,7 +36,7 @@ every_preset = pytest.mark.parametrize("name", PRESETS)
 def data() -> dict[str, tuple[Tensor, list[str]]]:
     """What the presets train on; of the digit scenes only as many as hold all words."""
     scenes = load_digit_scenes(num_digits=2, count=2000, as_bytes=True)
-    emoji = {name: PRESETS[name].load() for name in ("emoji", "stable-diffusion")}
+    emoji = {name: PRESETS[name].load() for name in PRESETS if name != "digit-scenes"}
     return {"digit-scenes": (scenes.pictures, scenes.captions)} | emoji
 
 
@@ -47,9 +48,7 @@ def models(data) -> dict[str, TextToImage]:
 
 @pytest.mark.parametrize("name", ["digits", "", "Emoji", "emoji.safetensors", None])
 def test_a_checkpoint_that_does_not_come_with_the_course_is_refused(name):
-    with pytest.raises(
-        ValueError, match=f'name must be "digit-scenes", .* or "stable-diffusion"; got {name!r}'
-    ) as error:
+    with pytest.raises(ValueError, match=f'name must be "digit-scenes", .* or "dalle2"; got {name!r}') as error:
         shipped_checkpoint(name)
     assert all(f'"{one}"' in str(error.value) for one in SHIPPED)
 
@@ -74,8 +73,9 @@ def test_a_model_is_what_the_preset_says_and_knows_every_word(name, data, models
     assert model.tokenizer(preset.prompts).shape == (len(preset.prompts), model.tokenizer.max_length)
 
 
-def test_a_preset_with_a_clip_reads_with_its_text_encoder(models):
-    clip, model = load_checkpoint(shipped_checkpoint("clip")).model, models["stable-diffusion"]
+@pytest.mark.parametrize("name", ["stable-diffusion", "imagen"])
+def test_a_preset_with_a_clip_reads_with_its_text_encoder(name, models):
+    clip, model = load_checkpoint(shipped_checkpoint("clip")).model, models[name]
     assert model.tokenizer.words == clip.tokenizer.words
     theirs = clip.text_encoder.state_dict()
     assert all(torch.equal(weight, theirs[name]) for name, weight in model.text_encoder.state_dict().items())
@@ -96,7 +96,7 @@ def test_train_runs_with_a_presets_options(name, data, models):
     assert len(captions) % len(pictures) == 0 and schedule.alpha_bars[-1] < 1e-3  # which is noise
 
 
-@pytest.mark.parametrize("name, size", [("emoji", 32), ("stable-diffusion", 64)])
+@pytest.mark.parametrize("name, size", [("emoji", 32), ("stable-diffusion", 64), ("imagen", 16)])
 def test_the_emoji_are_trained_on_in_both_languages_with_their_style_twice_as_often_as_without(name, size, data):
     pictures, captions = data[name]
     emoji = EmojiDataset(size)
@@ -145,15 +145,22 @@ def test_the_score_of_the_digit_scenes_asks_for_known_and_withheld_scenes_in_bot
         assert language == "en" or not any(colour == "purple" for scene in scenes for _, colour in scene)
 
 
-@pytest.mark.parametrize("name, size, autoencoder", [("emoji", 32, None), ("stable-diffusion", 64, "an autoencoder")])
+@pytest.mark.parametrize(
+    "name, size, second",
+    [
+        ("emoji", 32, {}),
+        ("stable-diffusion", 64, dict(autoencoder="an autoencoder")),
+        ("imagen", 64, dict(super_resolver="a super-resolver")),
+    ],
+)
 def test_the_score_of_the_emoji_asks_for_300_trained_and_all_withheld_ones_in_each_language(
-    name, size, autoencoder, monkeypatch
+    name, size, second, monkeypatch
 ):
     asked, shown_to_clip, sizes = [], [], []
 
     def fake_drawing(model, schedule, data, rows, language, guidance_scale, **options):
         asked.append((data, rows, language, guidance_scale))
-        assert options == dict(autoencoder=autoencoder)
+        assert options == second
         return from_bytes(data.pictures[rows])
 
     def fake_retrieval(clip, pictures, captions, all_captions, k):
@@ -167,12 +174,12 @@ def test_the_score_of_the_emoji_asks_for_300_trained_and_all_withheld_ones_in_ea
     monkeypatch.setattr(ddpm_core.scale.recipes, "EmojiDataset", small_emoji)
     monkeypatch.setattr(ddpm_core.scale.recipes, "draw_emoji", fake_drawing)
     monkeypatch.setattr(ddpm_core.scale.recipes, "retrieval_agreement", fake_retrieval)
-    scores = PRESETS[name].score(None, None, 2.5, *filter(None, [autoencoder]))
+    scores = PRESETS[name].score(None, None, 2.5, **second)
     kinds = [f"{kind}, {language}" for kind in ("trained", "withheld") for language in ("en", "zh")]
     by_clip = {key: scores.pop(key) for key in list(scores) if key.startswith("CLIP")}
     assert scores == dict.fromkeys([*kinds, *(f"style of {kind}" for kind in kinds)], 1)
     found = {f"among {k}, {language}": share for k, share in ((1, 0.5), (10, 1)) for language in ("en", "zh")}
-    of_what = ("withheld", "real withheld") if autoencoder else ()
+    of_what = ("withheld", "real withheld") if second else ()
     assert by_clip == {f"CLIP finds {what} {which}": share for what in of_what for which, share in found.items()}
     rows = len(asked[2][1])
     assert sizes == [size]
@@ -229,6 +236,20 @@ def test_a_shipped_checkpoint_says_how_it_was_made_and_how_good_it_is(name):
     assert "torch" in notes["machine"] and not re.search(r"/(home|root|tmp|work)\b", str(notes))
     assert notes["data_checksum"] == data_checksum(*PRESETS[name].load())
     assert len(notes["scores"]) >= 2 and all(0 <= score <= 1 for score in notes["scores"].values())
+
+
+def test_the_shipped_imagen_reads_with_the_shipped_clip_and_draws_for_the_shipped_super_resolver():
+    model, encoder = shipped("imagen"), shipped("clip").model.text_encoder.state_dict()
+    assert model.notes["picture_size"] == [3, 16, 16]
+    assert super_resolver_of(model).notes["picture_size"] == [3, 64, 64]
+    for name, weight in model.model.text_encoder.state_dict().items():  # frozen; saved in half precision
+        torch.testing.assert_close(weight, encoder[name], rtol=1e-3, atol=1e-4)
+
+
+def test_all_that_comes_with_the_course_is_small():
+    folder = shipped_checkpoint("clip").parent
+    files = [*folder.iterdir(), *(folder / "emoji").iterdir()]
+    assert sum(path.stat().st_size for path in files if path.is_file()) < 50e6
 
 
 def test_the_shipped_stable_diffusion_autoencoder_and_clip_are_made_for_each_other():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ddpm_core import CLIP, Autoencoder
+from ddpm_core import CLIP, Autoencoder, SuperResolver
 from ddpm_core.support import guards
 
 PICTURES = torch.zeros(4, 1, 8, 8)
@@ -301,7 +301,13 @@ def test_sampling_begins_with_a_batch_of_floats(x_T):
 
 
 def test_a_network_that_removes_no_noise_is_told_who_teaches_it():
-    for network, teacher in [(Autoencoder(3, (8,)), "train_autoencoder"), (object.__new__(CLIP), "train_clip")]:
+    super_resolver = object.__new__(SuperResolver)
+    behind_a_closure = lambda x_t, t: x_t  # noqa: E731
+    behind_a_closure.__wrapped__ = super_resolver
+    with refused(ValueError, "SuperResolver", "train_super_resolver"):
+        guards.eps_model(behind_a_closure)
+    teachers = {Autoencoder(3, (8,)): "train_autoencoder", super_resolver: "train_super_resolver"}
+    for network, teacher in [*teachers.items(), (object.__new__(CLIP), "train_clip")]:
         for guard in (guards.eps_model, guards.predicts_noise):
             with refused(ValueError, type(network).__name__, teacher):
                 guard(network)
@@ -540,6 +546,21 @@ def test_the_shape_of_one_picture_has_three_sides_and_the_networks_channels(shap
         guards.picture_shape(shape, 3)
     for fine in ((3, 64, 48), [3, 64, 48], torch.zeros(3, 64, 48).shape):
         guards.picture_shape(fine, 3)
+
+
+def test_what_clips_is_a_switch_or_a_function():
+    for fine in (True, False, torch.tanh):
+        guards.clipping(fine)
+    for wrong in (None, 1, "yes"):
+        with refused(TypeError, "clip_x_0 must be True, False or a function", repr(wrong)):
+            guards.clipping(wrong)
+
+
+def test_latents_are_edited_with_any_clipping_but_the_usual_one():
+    guards.edited(PICTURES + 2, None, False)
+    for clip_x_0 in (True, torch.tanh):
+        with refused(ValueError, "x_0 must lie in [-1, 1]", "clip_x_0=False"):
+            guards.edited(PICTURES + 2, None, clip_x_0)
 
 
 def test_a_shape_is_described_in_one_line():

@@ -6,5 +6,6 @@ the argument, what is accepted and what was given.
 
 from ddpm_core.support.guards.inputs import *  # noqa: F403
 from ddpm_core.support.guards.networks import *  # noqa: F403
+from ddpm_core.support.guards.systems import *  # noqa: F403
 from ddpm_core.support.guards.tensors import *  # noqa: F403
 from ddpm_core.support.guards.values import *  # noqa: F403

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ddpm_core.support.guards.tensors import not_far_off, pictures
 from ddpm_core.support.guards.values import describe, is_whole
 
 
@@ -58,27 +57,6 @@ def picture_shape(shape: object, in_channels: int, name: str = "picture_shape") 
         if hint and in_channels not in (1, 3):
             hint += f"; where these are latents: autoencoder.latent_shape({tuple(shape)})"
         raise ValueError(f"{name} must be that of one picture, ({in_channels}, H, W); got {describe(shape)}{hint}")
-
-
-def low_pictures(low: object, config: dict) -> None:
-    """config: what a SuperResolver was made with."""
-    size, C = config["low_size"], config["unet"]["config"]["out_channels"]
-    pictures(low, "low", look=False)
-    if tuple(low.shape[1:]) != (C, size, size):
-        hint = f": shrunk(low, {size})" if low.shape[1] == C and low.shape[2] == low.shape[3] > size else ""
-        raise ValueError(f"low must be pictures of {size}x{size}, (B, {C}, {size}, {size}); got {describe(low)}{hint}")
-    not_far_off("low", low)
-
-
-def vectors(name: str, vectors: object, dim: int) -> None:
-    """CLIP's vectors, (B, dim), of length 1."""
-    is_fine = isinstance(vectors, Tensor) and vectors.ndim == 2 and vectors.is_floating_point() and len(vectors) > 0
-    if not is_fine or vectors.shape[1] != dim:
-        raise ValueError(f"{name} must be vectors of CLIP, floats (B, {dim}); got {describe(vectors)}")
-    lengths = vectors.norm(dim=1)
-    if not ((lengths - 1).abs() < 0.01).all():
-        worst = lengths[(lengths - 1).abs().nan_to_num(torch.inf).argmax()].item()
-        raise ValueError(f"{name} must have length 1: F.normalize({name}, dim=1); one has the length {worst:.4g}")
 
 
 def latents(name: str, z: object, latent_channels: int, dtype: torch.dtype) -> None:

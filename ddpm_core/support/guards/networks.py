@@ -23,17 +23,23 @@ def eps_model(eps_model: object) -> None:
         raise TypeError(f"eps_model must be callable, eps_model(x_t, t); got a {type(eps_model).__name__}{hint}")
     predicts_noise(eps_model)
     network = getattr(eps_model, "__wrapped__", eps_model)
-    if isinstance(network, torch.nn.Module) and hasattr(network, "tokenizer"):
+    removes_noise(network)
+    if isinstance(network, torch.nn.Module) and hasattr(network, "null_cond"):
+        kind, cond = ("text", "tokens") if hasattr(network, "tokenizer") else ("vectors", "vectors")
         raise ValueError(
-            f"eps_model must need no text, but this {type(network).__name__} reads one: guided(eps_model, tokens, "
-            "model.null_cond) gives it; train takes it as cond and null_cond"
+            f"eps_model must need no {kind}, but this {type(network).__name__} reads {cond}: guided(eps_model, {cond}, "
+            "model.null_cond) gives them; train takes them as cond and null_cond"
         )
 
 
-def predicts_noise(model: object) -> None:
+def removes_noise(model: object) -> None:
     kind = type(model).__name__
     if kind in TRAINED_BY:
         raise ValueError(f"model must be a network that predicts noise; got {kind}, which {TRAINED_BY[kind]} teaches")
+
+
+def predicts_noise(model: object) -> None:
+    removes_noise(model)
     if getattr(model, "predicts", "eps") != "eps":
         raise ValueError(f"this model predicts {model.predicts}; noise_predictor(model, schedule) is its eps_model")
 
@@ -148,32 +154,6 @@ def caption_length(caption: str, num_words: int, most: int, name: str = "the cap
 def tokens(tokens: object) -> None:
     if not isinstance(tokens, Tensor) or tokens.dtype != torch.long or tokens.ndim != 2:
         raise ValueError(f"tokens must be long, (B, L), as a Tokenizer returns them; got {describe(tokens)}")
-
-
-def super_resolving(unet: dict) -> None:
-    """The config of a U-Net that sees, beside x_t, a small picture and one channel for how noisy that is."""
-    C, wanted = unet["out_channels"] or unet["in_channels"], "a U-Net that predicts x_0 for a SuperResolver"
-    if unet["in_channels"] != 2 * C + 1:
-        given = f"{unet['in_channels']} and {C}"
-        raise ValueError(f"{wanted} has in_channels = 2 * out_channels + 1, such as 7 and 3; got {given}")
-    if unet["predicts"] != "x_0":
-        raise ValueError(f'{wanted} is made with predicts="x_0"; this one predicts {unet["predicts"]}')
-    if unet["context_dim"] is not None:
-        raise ValueError("a SuperResolver reads no text: its U-Net is made without a context_dim")
-
-
-def has_context(unet: dict) -> None:
-    """The config of a U-Net that looks at something beside x_t."""
-    if unet["context_dim"] is None:
-        raise ValueError("the U-Net must be made with a context_dim: how many numbers each vector that it looks at has")
-
-
-def same_vectors(prior: dict, decoder: dict) -> None:
-    if prior["vector_dim"] != decoder["vector_dim"]:
-        raise ValueError(
-            f"the prior draws vectors of {prior['vector_dim']} numbers, but the decoder reads {decoder['vector_dim']}: "
-            "they belong to different CLIPs"
-        )
 
 
 def reading(unet: dict, encoder: dict, tokenizer: tuple[int, int]) -> None:
