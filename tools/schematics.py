@@ -1191,8 +1191,8 @@ def course_map(d: Drawing) -> None:
     """Notebooks 01, 02 and 03 make the three parts: the sampling loop, training pairs and the U-Net. With them notebook
     04 trains a model that draws digits; 05 adds captions and guidance; 06 draws faster with the models of both, and
     edits pictures; 07 learns which caption belongs to which picture, with a small CLIP, and searches by words; 08 is a
-    small Stable Diffusion, which draws in latents, with the guidance of 05 and the text encoder of 07. To come, and
-    dashed: 09, small versions of Imagen and DALL-E 2, after 05. It also uses the CLIP of 07."""
+    small Stable Diffusion, which draws in latents, with the guidance of 05 and the text encoder of 07; 09 has small
+    versions of Imagen and DALL-E 2, with the guidance of 05 and the text encoder and the vectors of 07."""
     grey, coloured, chain = grey_example(), captioned()["example"], reverse_chain()
 
     def done(x: float, y: float, number: str, picture: Tensor, title: str, *words: str) -> Box:
@@ -1201,13 +1201,6 @@ def course_map(d: Drawing) -> None:
         d.picture(x + 16, y + 41, 56, picture)
         for line, (part, style) in enumerate(zip(words, ("zh", "note", "zh"), strict=True)):
             d.text(x + 86, y + 56 + 19 * line, part, style, "start")
-        return box
-
-    def to_come(x: float, number: str, title: str, *words: str) -> Box:
-        box = d.box(x, 492, 264, 112, dashed=True)
-        d.text(x + 14, 519, f"`{number}` {title}", anchor="start")
-        for line, (part, style) in enumerate(zip(words, ("zh", "note", "zh"), strict=True)):
-            d.text(x + 14, 548 + 19 * line, part, style, "start")
         return box
 
     towns = ("从高斯分布采样", "towns, digits, a cat", "城镇、数字和一只猫")
@@ -1228,7 +1221,8 @@ def course_map(d: Drawing) -> None:
     clip = done(28, 492, "07", emoji_picture("twemoji", "rocket"), "Pictures and words", *searched)
     small = ("微型 Stable Diffusion", "in miniature: latents", "在潜空间里扩散")
     latent = done(318, 492, "08", latents_of_rockets()["drawn_picture"], "Stable Diffusion", *small)
-    systems = to_come(608, "09", "Imagen, DALL·E 2", "微型 Imagen、DALL·E 2", "in miniature: cascade", "级联放大")
+    both = ("微型 Imagen、DALL·E 2", "a cascade, and vectors", "级联放大，向量作画")
+    systems = done(608, 492, "09", cascade()["large"], "Imagen and DALL-E 2", *both)
     d.arrow(sampling.bottom, (160, 252), (390, 252), (390, 284))
     d.label(172, 220, "sampling loop", "采样循环", anchor="start")
     d.arrow(forward.bottom, training.top)
@@ -1243,20 +1237,16 @@ def course_map(d: Drawing) -> None:
     d.text(312, 415, "训练好的模型", "zh", "start")
     d.arrow((740, 396), (740, 440), (160, 440), clip.top)
     d.branch(740, 440)
-    d.arrow((740, 440), (740, 492), dashed=True)
+    d.arrow((740, 440), systems.top)
     d.branch(450, 440)
     d.arrow((450, 440), latent.top)
     d.label(172, 462, "captions", "文字描述", anchor="start")
     d.label(462, 462, "guidance", "引导", anchor="start")
     d.arrow(clip.bottom, (160, 630), (450, 630), latent.bottom)
     d.branch(430, 630)
-    d.arrow((430, 630), (740, 630), systems.bottom, dashed=True)
+    d.arrow((430, 630), (740, 630), systems.bottom)
     d.label(305, 652, "text encoder", "文本编码器")
     d.label(595, 652, "CLIP vectors", "CLIP 向量")
-    d.box(624, 28, 40, 30, kind="network")
-    d.label(676, 40, "here", "已有", anchor="start")
-    d.box(736, 28, 40, 30, dashed=True)
-    d.label(788, 40, "to come", "有待写成", anchor="start")
 
 
 def main() -> None:

@@ -458,14 +458,11 @@ def test_the_unet_has_the_sizes_that_the_network_has():
     assert f"{network.time_embedding(torch.tensor([3])).shape[1]} numbers" in words_of("unet")
 
 
-def test_the_map_shows_every_notebook_and_what_is_to_come():
+def test_the_map_shows_every_notebook():
     words = [re.sub(r"\s+", " ", line) for line in words_of("course-map")]
     titles = []
     for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
         heading = nbformat.read(path, as_version=4).cells[0].source.splitlines()[0]
         titles.append(heading.removeprefix("# ").replace(" ·", "").partition(":")[0])
     numbered = [line for line in words if re.match(r"\d\d ", line)]
-    assert numbered[: len(titles)] == [title.removesuffix(" in miniature") for title in titles]
-    assert [line[:2] for line in numbered] == [f"0{i}" for i in range(1, 10)]
-    dashed = [box for box in parse("course-map").iter(f"{SVG}rect") if has_class(box, "box", "dashed")]
-    assert len(dashed) == 9 - len(titles) + 1  # and one in the legend
+    assert numbered == [title.removesuffix(" in miniature") for title in titles]
