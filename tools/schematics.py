@@ -5,7 +5,8 @@ python tools/schematics.py
 Rounded boxes compute something: blue ones are networks, grey ones are formulas. Small pictures are tensors, and real:
 digits of MNIST, emoji, latents of the autoencoder that comes along, a square for each channel, noise mixed in by
 add_noise, and, where a U-Net would make a prediction, the best one that a formula can make. Arrows are what flows: grey
-for pictures, green for text, purple for the timestep, orange for learning. A snowflake marks a network that is frozen.
+for pictures, green for text, purple for the timestep and other levels of noise, orange for learning. A snowflake marks
+a network that is frozen.
 
 GitHub shows no PNG inside an SVG, so pixels are paths. And it takes style sheets and ids out of a notebook's outputs:
 the light theme is written in attributes, and nothing is drawn by reference. The dark theme is a style sheet.
@@ -40,6 +41,7 @@ from ddpm_core import (
     shipped_checkpoint,
 )
 from ddpm_core.support.pixels import from_bytes
+from ddpm_core.systems.imagen import shrunk
 from ddpm_core.systems.stable_diffusion import Autoencoder
 
 FOLDER = Path(__file__).parent.parent / "notebooks" / "pictures"
@@ -460,6 +462,59 @@ def latents_of_rockets() -> dict[str, Tensor]:
             found["between"] = z
     found |= dict(drawn=z, drawn_picture=autoencoder.decode(z))
     return {name: x[0] for name, x in found.items()}
+
+
+def known_pictures(name: str, styles: tuple[str, ...]) -> Tensor:
+    """Pictures of one name in several styles, (N, 3, 64, 64) in [-1, 1]."""
+    data = emoji(64)
+    return from_bytes(data.pictures[[data.row(style, name) for style in styles]]).double()
+
+
+def reverse(known: Tensor, x_T: Tensor, generator: torch.Generator) -> Tensor:
+    """From noise to one of the known pictures, with the best predictor of a world that holds no others."""
+    schedule, x_t = NoiseSchedule(linear_betas(40, 0.003, 0.35).double()), x_T
+    for number in reversed(range(len(schedule))):
+        t = torch.full((len(x_t),), number)
+        x_t = ddpm_step(schedule, best_x_0_hat(known, schedule, x_t, t), x_t, t, generator)
+    return x_t
+
+
+def normal(*shape: int, generator: torch.Generator) -> Tensor:
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def drawn_small_then_large(known: Tensor, x_T: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """16 x 16 pixels drawn out of noise, in a world of known pictures at 64 x 64, and the large ones that they become:
+    each time the only one that looks so when it is small."""
+    small = shrunk(known, 16)
+    low = reverse(small, x_T, generator)
+    return low, known[torch.cdist(low.flatten(1), small.flatten(1)).argmin(dim=1)]
+
+
+@cache
+def cascade(name: str = "sailboat", level: float = 0.3) -> dict[str, Tensor]:
+    """A small picture drawn out of noise and the large one that it becomes; and a training pair of a super-resolver."""
+    known, generator = known_pictures(name, ("flat", "blob", "twemoji")), torch.Generator().manual_seed(0)
+
+    def noisy(low: Tensor) -> Tensor:
+        return (1 - level**2) ** 0.5 * low + level * normal(*low.shape, generator=generator)  # augmented, in float64
+
+    x_T = normal(1, 3, 16, 16, generator=generator)
+    low, large = drawn_small_then_large(known, x_T, generator)
+    found = dict(x_T=x_T, low=low, low_noisy=noisy(low), large=large)
+    x_0, alpha_bar = known[:1], 0.98
+    x_t = alpha_bar**0.5 * x_0 + (1 - alpha_bar) ** 0.5 * normal(*x_0.shape, generator=generator)
+    found |= dict(x_0=x_0, x_0_low=shrunk(x_0, 16), x_0_low_noisy=noisy(shrunk(x_0, 16)), x_t=x_t)
+    return {key: x[0] for key, x in found.items()}
+
+
+@cache
+def variations(name: str = "whale") -> tuple[Tensor, Tensor, Tensor]:
+    """A picture, and three that are drawn instead of it, small and large, in a world that holds only others."""
+    picture, *others = known_pictures(name, ("flat", "twemoji", "blob", "noto"))
+    generator = torch.Generator().manual_seed(3)
+    x_T = normal(3, 3, 16, 16, generator=generator)
+    return picture, *drawn_small_then_large(torch.stack(others), x_T, generator)
 
 
 DRAWINGS: dict[str, Callable[[], Drawing]] = {}
@@ -981,13 +1036,163 @@ def stable_diffusion(d: Drawing) -> None:
     d.label(652, 590, "once, at the end", "最后解码一次")
 
 
+@drawing("imagen", 690, "Imagen: a small picture, then a large one", "Imagen：先画小图，再放大")
+def imagen(d: Drawing) -> None:
+    """Sampling: a frozen text encoder reads the prompt. The base U-Net looks at it by cross-attention and draws, step
+    after step, a picture of 16 x 16 pixels out of noise. Noise of a chosen level is laid over this picture. The
+    super-resolver gets it, is told the level, and draws a picture of 64 x 64 pixels out of noise; it reads no text.
+    Training of the super-resolver: a picture of the data is shrunk, noise of a random level is laid over the small
+    one, and this stands beside x_t, the large picture with noise, as the input of the super-resolver, with t and the
+    level. It returns x_0_hat, and learns from the squared error with the large picture. Imagen itself draws 64 x 64
+    pixels and enlarges them twice, to 256 x 256 and to 1024 x 1024."""
+    made = cascade()
+    few = dict(most_bytes=2400, levels=(6, 5, 4, 3))
+    d.text(872, 42, "Imagen itself: 64 → 256 → 1024 pixels", "note", "end")
+    d.text(872, 65, "真正的 Imagen：64 → 256 → 1024 像素", "zh", "end")
+    d.group(28, 80, 844, 298)
+    d.label(48, 108, "sampling", "采样", anchor="start")
+    d.frozen(742, 110)
+    d.label(764, 107, "frozen", "冻结，权重不变", anchor="start")
+    for x, words in ((178, "sailboat"), (270, "帆船")):
+        chip = d.chip(x, 111, words, kind="text", width=84)
+        d.arrow(chip.bottom, (x, 146), kind="text")
+    encoder = d.box(136, 146, 176, 52, "text encoder", "文本编码器", kind="network")
+    d.frozen(312, 146)
+    x_T = d.picture(44, 246, 60, made["x_T"], "`x_T`", "纯噪声", **few)
+    base = d.box(136, 240, 176, 72, "base U-Net", "基础 U-Net", "step after step", kind="network")
+    low = d.picture(336, 246, 60, made["low"], "16 × 16", "小图", **few)
+    add = d.box(418, 246, 96, 60, "`augmented`", "加噪")
+    noisy = d.picture(536, 246, 60, made["low_noisy"], **few)
+    enlarge = d.box(618, 240, 134, 72, "super-resolver", "超分辨率模型", "step after step", kind="network")
+    level = d.chip(466, 172, "`level`", width=72)
+    start = d.chip(685, 348, "`x_T`", kind="plain")
+    large = d.picture(772, 232, 88, made["large"], "64 × 64", "大图", most_bytes=2900)
+    d.arrow(encoder.bottom, base.top, kind="text")
+    d.text(236, 216, "cross-attention", anchor="start")
+    d.text(236, 233, "交叉注意力", "zh", "start")
+    d.arrow(level.bottom, add.top, kind="time")
+    d.arrow(level.right, (685, 172), enlarge.top, kind="time")
+    d.label(520, 142, "how much noise", "加了多少噪声", anchor="start")
+    d.label(646, 351, "noise, 64 × 64", "大尺寸的纯噪声", anchor="end")
+    d.arrow(start.top, enlarge.bottom)
+    for before, after in pairwise([x_T, base, low, add, noisy, enlarge, large]):
+        d.arrow((before.right[0], 276), (after.left[0], 276))
+
+    d.group(28, 394, 844, 282)
+    d.label(48, 422, "training of the super-resolver", "超分辨率模型的训练", anchor="start")
+    x_0 = d.picture(44, 456, 88, made["x_0"], "`x_0`", "大图", most_bytes=2900)
+    shrink = d.box(178, 446, 90, 52, "`shrunk`", "缩小")
+    small = d.picture(292, 444, 56, made["x_0_low"], **few)
+    add = d.box(372, 446, 100, 52, "`augmented`", "加噪")
+    noisy = d.picture(496, 444, 56, made["x_0_low_noisy"], **few)
+    learner = d.box(618, 446, 134, 144, "super-resolver", "超分辨率模型", "it learns", kind="network")
+    level = d.chip(422, 416, "`level`", width=72)
+    mix = d.box(178, 538, 90, 52, "`add_noise`", "加噪")
+    x_t = d.picture(390, 522, 84, made["x_t"], most_bytes=5000, levels=(5, 4))
+    t = d.chip(223, 624, "`t`")
+    d.box(730, 606, 130, 56, "squared error", "平方误差", kind="learn")
+    d.arrow(level.bottom, add.top, kind="time")
+    d.arrow(level.right, (685, 416), learner.top, kind="time")
+    for before, after in pairwise([x_0, shrink, small, add, noisy, learner]):
+        d.arrow((before.right[0], 472), (after.left[0], 472))
+    d.arrow((132, 524), (155, 524), (155, 564), mix.left)
+    d.arrow(mix.right, x_t.left)
+    d.label(329, 554, "`x_t`")
+    d.text(329, 584, "含噪的大图", "zh")
+    d.arrow(x_t.right, (618, 564))
+    d.label(550, 530, "side by side", "沿通道拼在一起")
+    d.arrow(t.top, mix.bottom, kind="time")
+    d.arrow(t.right, (650, 624), (650, 590), kind="time")
+    d.arrow(learner.right, (790, 518), (790, 606))
+    d.label(800, 548, "`x_0_hat`", "预测", anchor="start")
+    d.arrow((56, 544), (56, 652), (730, 652))
+    d.arrow((730, 624), (702, 624), (702, 590), kind="learn")
+
+
+@drawing("dalle-2", 690, "DALL·E 2: text, vector, picture", "DALL·E 2：文字、向量、图片")
+def dalle_2(d: Drawing) -> None:
+    """Training: CLIP, which is frozen, turns a picture and its caption into a picture vector and a text vector; the two
+    are alike, but not the same. The prior learns to draw the picture vector when it is told the text vector: it gets
+    the vector with noise, v_t, and t. The decoder learns to draw the picture, at 16 x 16 pixels, when it is told the
+    picture vector: it gets x_t and t. Sampling, two ways to a picture vector. From words: the text encoder makes a text
+    vector, and the prior draws a picture vector, step after step. From a picture: the image encoder makes it. The
+    decoder draws 16 x 16 pixels from the vector, step after step, and the super-resolver enlarges them to 64 x 64. With
+    other noise it becomes another picture: of one picture these are variations."""
+    picture, small, large = variations()
+    few = dict(most_bytes=3300)
+    d.frozen(700, 40)
+    d.label(722, 37, "frozen", "冻结，权重不变", anchor="start")
+    d.group(28, 80, 844, 312)
+    d.label(48, 108, "training", "训练", anchor="start")
+    whale = d.picture(48, 156, 80, picture, **few)
+    caption = d.chip(92, 326, "whale 鲸鱼", kind="text", width=100)
+    d.label(92, 266, "a pair", "一对数据")
+    shrink = d.box(196, 94, 96, 46, "`shrunk`", "缩小")
+    image_encoder = d.box(168, 166, 136, 60, "image encoder", "图像编码器", kind="network")
+    text_encoder = d.box(168, 296, 136, 60, "text encoder", "文本编码器", kind="network")
+    d.frozen(304, 166)
+    d.frozen(304, 296)
+    picture_vector, text_vector = d.box(348, 191, 80, 10), d.box(348, 321, 80, 10, kind="text")
+    d.label(388, 160, "picture vector", "图片向量")
+    d.label(388, 354, "text vector", "文本向量")
+    d.label(388, 250, "alike, not the same", "相近，但不相同")
+    decoder = d.box(532, 160, 136, 72, "decoder", "解码器", "it learns", kind="network")
+    prior = d.box(532, 290, 136, 72, "prior", "先验网络", "it learns", kind="network")
+    x_t, v_t = (d.chip(600, y, words, kind="plain", width=84) for y, words in ((124, "`x_t, t`"), (262, "`v_t, t`")))
+    errors = [d.box(732, y, 128, 60, "squared error", "平方误差", kind="learn") for y in (166, 296)]
+    d.arrow(whale.right, image_encoder.left)
+    d.arrow(caption.right, text_encoder.left, kind="text")
+    d.arrow(image_encoder.right, picture_vector.left)
+    d.arrow(text_encoder.right, text_vector.left, kind="text")
+    d.arrow(picture_vector.right, decoder.left)
+    d.arrow(text_vector.right, prior.left, kind="text")
+    d.arrow(x_t.bottom, decoder.top)
+    d.arrow(v_t.bottom, prior.top)
+    d.arrow(decoder.right, errors[0].left)
+    d.arrow(prior.right, errors[1].left)
+    d.branch(146, 196)
+    d.arrow((146, 196), (146, 117), shrink.left)
+    d.arrow(shrink.right, (500, 117), (500, 96), (796, 96), errors[0].top)
+    d.branch(480, 196)
+    d.arrow((480, 196), (480, 239), (796, 239), errors[1].top)
+
+    d.group(28, 408, 844, 268)
+    d.label(48, 436, "sampling: two ways to a picture vector", "采样：得到图片向量的两条路", anchor="start")
+    prompt = d.chip(92, 506, "whale 鲸鱼", kind="text", width=100)
+    whale = d.picture(60, 586, 64, picture, **few)
+    text_encoder = d.box(168, 480, 124, 52, "text encoder", "文本编码器", kind="network")
+    image_encoder = d.box(168, 592, 136, 52, "image encoder", "图像编码器", kind="network")
+    d.frozen(292, 480)
+    d.frozen(304, 592)
+    prior = d.box(320, 470, 108, 72, "prior", "先验网络", "step after step", kind="network")
+    vector = d.box(446, 557, 66, 10)
+    d.label(434, 562, "picture vector", "图片向量", anchor="end")
+    decoder = d.box(536, 526, 104, 72, "decoder", "解码器", "step after step", kind="network")
+    low = d.picture(660, 538, 48, small[0], **few)
+    enlarge = d.box(726, 536, 134, 52, "super-resolver", "超分辨率模型", kind="network")
+    for x, result in zip((652, 724, 796), large, strict=True):
+        d.picture(x, 440, 64, result, **few)
+    d.arrow(prompt.right, text_encoder.left, kind="text")
+    d.arrow(text_encoder.right, prior.left, kind="text")
+    d.arrow(whale.right, image_encoder.left)
+    d.arrow(prior.right, (479, 506), vector.top)
+    d.arrow(image_encoder.right, (479, 618), vector.bottom)
+    for before, after in pairwise([vector, decoder, low, enlarge]):
+        d.arrow((before.right[0], 562), (after.left[0], 562))
+    d.text(684, 606, "16 × 16")
+    d.arrow((793, 536), (793, 504))
+    d.label(640, 452, "64 × 64", "大图", anchor="end")
+    another = ("other noise, another picture", "换一份噪声，就是另一张图", "given a picture: its variations")
+    d.label(860, 630, *another, anchor="end")
+
+
 @drawing("course-map", 690, "The course on one page", "一页看懂整门课程")
 def course_map(d: Drawing) -> None:
     """Notebooks 01, 02 and 03 make the three parts: the sampling loop, training pairs and the U-Net. With them notebook
     04 trains a model that draws digits; 05 adds captions and guidance; 06 draws faster with the models of both, and
     edits pictures; 07 learns which caption belongs to which picture, with a small CLIP, and searches by words; 08 is a
-    small Stable Diffusion, which draws in latents, with the guidance of 05 and the text encoder of 07. To come, and
-    dashed: 09, small versions of Imagen and DALL-E 2, after 05. It also uses the CLIP of 07."""
+    small Stable Diffusion, which draws in latents, with the guidance of 05 and the text encoder of 07; 09 has small
+    versions of Imagen and DALL-E 2, with the guidance of 05 and the text encoder and the vectors of 07."""
     grey, coloured, chain = grey_example(), captioned()["example"], reverse_chain()
 
     def done(x: float, y: float, number: str, picture: Tensor, title: str, *words: str) -> Box:
@@ -996,13 +1201,6 @@ def course_map(d: Drawing) -> None:
         d.picture(x + 16, y + 41, 56, picture)
         for line, (part, style) in enumerate(zip(words, ("zh", "note", "zh"), strict=True)):
             d.text(x + 86, y + 56 + 19 * line, part, style, "start")
-        return box
-
-    def to_come(x: float, number: str, title: str, *words: str) -> Box:
-        box = d.box(x, 492, 264, 112, dashed=True)
-        d.text(x + 14, 519, f"`{number}` {title}", anchor="start")
-        for line, (part, style) in enumerate(zip(words, ("zh", "note", "zh"), strict=True)):
-            d.text(x + 14, 548 + 19 * line, part, style, "start")
         return box
 
     towns = ("从高斯分布采样", "towns, digits, a cat", "城镇、数字和一只猫")
@@ -1023,7 +1221,8 @@ def course_map(d: Drawing) -> None:
     clip = done(28, 492, "07", emoji_picture("twemoji", "rocket"), "Pictures and words", *searched)
     small = ("微型 Stable Diffusion", "in miniature: latents", "在潜空间里扩散")
     latent = done(318, 492, "08", latents_of_rockets()["drawn_picture"], "Stable Diffusion", *small)
-    systems = to_come(608, "09", "Imagen, DALL·E 2", "微型 Imagen、DALL·E 2", "in miniature: cascade", "级联放大")
+    both = ("微型 Imagen、DALL·E 2", "a cascade, and vectors", "级联放大，向量作画")
+    systems = done(608, 492, "09", cascade()["large"], "Imagen and DALL-E 2", *both)
     d.arrow(sampling.bottom, (160, 252), (390, 252), (390, 284))
     d.label(172, 220, "sampling loop", "采样循环", anchor="start")
     d.arrow(forward.bottom, training.top)
@@ -1038,20 +1237,16 @@ def course_map(d: Drawing) -> None:
     d.text(312, 415, "训练好的模型", "zh", "start")
     d.arrow((740, 396), (740, 440), (160, 440), clip.top)
     d.branch(740, 440)
-    d.arrow((740, 440), (740, 492), dashed=True)
+    d.arrow((740, 440), systems.top)
     d.branch(450, 440)
     d.arrow((450, 440), latent.top)
     d.label(172, 462, "captions", "文字描述", anchor="start")
     d.label(462, 462, "guidance", "引导", anchor="start")
     d.arrow(clip.bottom, (160, 630), (450, 630), latent.bottom)
     d.branch(430, 630)
-    d.arrow((430, 630), (740, 630), systems.bottom, dashed=True)
+    d.arrow((430, 630), (740, 630), systems.bottom)
     d.label(305, 652, "text encoder", "文本编码器")
     d.label(595, 652, "CLIP vectors", "CLIP 向量")
-    d.box(624, 28, 40, 30, kind="network")
-    d.label(676, 40, "here", "已有", anchor="start")
-    d.box(736, 28, 40, 30, dashed=True)
-    d.label(788, 40, "to come", "有待写成", anchor="start")
 
 
 def main() -> None:

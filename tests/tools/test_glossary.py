@@ -25,6 +25,7 @@ USED_EARLIER = {
     ("precision", "02"): "of a Gaussian, one divided by its variance, and explained there",
     ("recall", "04"): "as a verb",
     ("latent", "05"): "only in the title of a paper",
+    ("variation", "02"): "in another word: total variation distance",
 }
 
 

@@ -26,8 +26,8 @@ PICTURES = ROOT / "notebooks" / "pictures"
 FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 SVG = "{http://www.w3.org/2000/svg}"
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
-EXPECTED = ["autoencoder", "clip", "course-map", "denoiser", "guidance", "picture-search", "stable-diffusion"]
-EXPECTED += ["text-denoiser", "training-pair", "training-step", "training-with-text", "unet"]
+EXPECTED = ["autoencoder", "clip", "course-map", "dalle-2", "denoiser", "guidance", "imagen", "picture-search"]
+EXPECTED += ["stable-diffusion", "text-denoiser", "training-pair", "training-step", "training-with-text", "unet"]
 every_drawing = pytest.mark.parametrize("name", EXPECTED)
 
 
@@ -263,6 +263,8 @@ def test_whoever_drew_the_emoji_is_named():
     large = schematics.emoji(64)
     shown += large.style_ids[[rocket_in("autoencoder", 0), rocket_in("stable-diffusion", 0)]].tolist()
     shown += large.style_ids[[rocket_in("autoencoder", 5), rocket_in("stable-diffusion", 7)]].tolist()
+    shown += large.style_ids[list(large_emoji_in("imagen").values())].tolist()
+    shown += large.style_ids[list(large_emoji_in("dalle-2").values())].tolist()
     assert {large.styles[style] for style in shown} == set(named)
 
 
@@ -308,11 +310,49 @@ def shipped_autoencoder() -> Autoencoder:
 
 def rocket_in(name: str, place: int) -> int:
     """Which emoji of those at 64x64 is the picture at this place of a drawing; it has to be a rocket."""
+    return emoji_like(pictures_in(name)[place], "rocket")
+
+
+def emoji_like(picture: torch.Tensor, called: str) -> int:
     data = schematics.emoji(64)
-    differences = (data.pictures.float() - pictures_in(name)[place].float()).abs().mean(dim=(1, 2, 3))
+    differences = (data.pictures.float() - picture.float()).abs().mean(dim=(1, 2, 3))
     nearest = int(differences.argmin())
-    assert differences[nearest] <= 16 and data.names["en"][data.name_ids[nearest]] == "rocket"
+    assert differences[nearest] <= 16 and data.names["en"][data.name_ids[nearest]] == called
     return nearest
+
+
+def large_emoji_in(name: str) -> dict[int, int]:
+    """At which places of a drawing of 09 an emoji of 64x64 without noise is, and which."""
+    called = {"imagen": "sailboat", "dalle-2": "whale"}[name]
+    places = [place for place, picture in enumerate(pictures_in(name)) if picture.shape[-1] == 64]
+    if name == "imagen":
+        places.remove(7)  # x_t
+    return {place: emoji_like(pictures_in(name)[place], called) for place in places}
+
+
+def in_blocks(picture: torch.Tensor) -> torch.Tensor:
+    """(3, 64, 64) -> (3, 16, 16): the mean of each 4 x 4 pixels."""
+    return picture.float().reshape(3, 16, 4, 16, 4).mean(dim=(2, 4))
+
+
+def test_the_small_pictures_of_the_cascade_belong_to_the_large_ones():
+    data, pictures, large = schematics.emoji(64), pictures_in("imagen"), large_emoji_in("imagen")
+    assert sorted(large) == [3, 4] and large[3] != large[4]
+    for place, small, noisy in ((3, 1, 2), (4, 5, 6)):
+        exact = in_blocks(data.pictures[large[place]])
+        assert (pictures[small] - exact).abs().max() <= 27  # half a step between 6 levels, and rounding
+        # Level 0.3, cut off where a picture is white: so it is measured where there is colour, in one direction.
+        coloured = (exact > 80) & (exact < 175)
+        assert (pictures[noisy] - exact)[coloured].square().mean().sqrt() / 127.5 == pytest.approx(0.3, abs=0.1)
+    assert 0.8 < correlation(pictures[7].float(), data.pictures[large[4]].float()) < 0.99
+
+
+def test_variations_are_other_pictures_of_the_same_name():
+    data, pictures, large = schematics.emoji(64), pictures_in("dalle-2"), large_emoji_in("dalle-2")
+    given, again, first, second, third = (large[place] for place in sorted(large))
+    assert given == again and len({given, first, second, third}) == 4
+    [small] = [picture for picture in pictures if picture.shape[-1] == 16]
+    assert (small - in_blocks(data.pictures[first])).abs().max() <= 19  # half a step between 8 levels, and rounding
 
 
 def channels_of(picture: torch.Tensor) -> torch.Tensor:
@@ -384,8 +424,16 @@ def test_a_local_prediction_is_the_closed_form_and_local():
     assert is_same[2:].all() and is_same[:, 2:].all() and not is_same[:2, :2].any()
 
 
-def test_what_is_frozen_has_a_snowflake_and_the_unet_has_none():
-    name, marked = "stable-diffusion", {True: [], False: []}
+@pytest.mark.parametrize(
+    "name, frozen, learning",
+    [
+        ("stable-diffusion", ["decoder", "encoder", "tokenizer, text encoder"], ["U-Net"] * 3),
+        ("imagen", ["text encoder"], ["base U-Net", "super-resolver", "super-resolver"]),
+        ("dalle-2", ["image encoder", "text encoder"] * 2, ["decoder", "prior"] * 2 + ["super-resolver"]),
+    ],
+)
+def test_what_is_frozen_has_a_snowflake_and_what_learns_has_none(name, frozen, learning):
+    marked = {True: [], False: []}
     badges = [badge for badge in parse(name).iter(f"{SVG}circle") if has_class(badge, "badge")]
     corners = {(float(badge.get("cx")), float(badge.get("cy"))) for badge in badges}
     for box in parse(name).iter(f"{SVG}rect"):
@@ -394,8 +442,7 @@ def test_what_is_frozen_has_a_snowflake_and_the_unet_has_none():
             starts = [(words, left, top) for words, (left, top, *_) in rectangles(name).items()]
             inside = [words for words, left, top in starts if x < left < x + width and y < top < y + height]
             marked[(x + width, y) in corners].append(inside[0].partition(": ")[2])
-    assert sorted(marked[True]) == ["decoder", "encoder", "tokenizer, text encoder"]
-    assert marked[False] == ["U-Net"] * 3
+    assert sorted(marked[True]) == sorted(frozen) and sorted(marked[False]) == sorted(learning)
 
 
 def test_the_unet_has_the_sizes_that_the_network_has():
@@ -411,14 +458,11 @@ def test_the_unet_has_the_sizes_that_the_network_has():
     assert f"{network.time_embedding(torch.tensor([3])).shape[1]} numbers" in words_of("unet")
 
 
-def test_the_map_shows_every_notebook_and_what_is_to_come():
+def test_the_map_shows_every_notebook():
     words = [re.sub(r"\s+", " ", line) for line in words_of("course-map")]
     titles = []
     for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
         heading = nbformat.read(path, as_version=4).cells[0].source.splitlines()[0]
         titles.append(heading.removeprefix("# ").replace(" ·", "").partition(":")[0])
     numbered = [line for line in words if re.match(r"\d\d ", line)]
-    assert numbered[: len(titles)] == [title.removesuffix(" in miniature") for title in titles]
-    assert [line[:2] for line in numbered] == [f"0{i}" for i in range(1, 10)]
-    dashed = [box for box in parse("course-map").iter(f"{SVG}rect") if has_class(box, "box", "dashed")]
-    assert len(dashed) == 9 - len(titles) + 1  # and one in the legend
+    assert numbered == [title.removesuffix(" in miniature") for title in titles]
