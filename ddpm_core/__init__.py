@@ -72,6 +72,7 @@ from ddpm_core.systems import (
     autoencoder_loss,
     autoencoder_of,
     clip_of,
+    companions_of,
     contrastive_loss,
     decoded,
     draw_from_vectors,

@@ -30,9 +30,7 @@ from ddpm_core.scale.draw import DRAWING
 from ddpm_core.scale.recipes import PRESETS
 from ddpm_core.schedule import NoiseSchedule, cosine_betas
 from ddpm_core.support.files import data_folder
-from ddpm_core.systems.dalle2 import DALLE2, clip_of
-from ddpm_core.systems.imagen import super_resolver_of
-from ddpm_core.systems.stable_diffusion import autoencoder_of
+from ddpm_core.systems.second_stage import companions_of
 from ddpm_core.training import train
 from ddpm_core.training_state import TrainingState
 from ddpm_core.unet import UNet
@@ -229,11 +227,8 @@ def _draw_figure() -> str:
 def _draw_with(name: str) -> str:
     loaded = load_checkpoint(shipped_checkpoint(name), choose_profile().device)
     prompts = PRESETS[name].prompts[:1] if name in PRESETS else ["rocket"]
-    shape, second = tuple(loaded.notes["picture_size"]), {}
-    if isinstance(loaded.model, DALLE2):
-        second["clip"] = clip_of(loaded)
-    second |= dict(autoencoder=autoencoder_of(loaded), super_resolver=super_resolver_of(loaded))
-    _finite(draw_all(loaded.model, loaded.schedule, prompts, shape, 1.0, num_steps=2, **second))
+    shape = tuple(loaded.notes["picture_size"])
+    _finite(draw_all(loaded.model, loaded.schedule, prompts, shape, 1.0, num_steps=2, **companions_of(loaded)))
     return "loaded, draws"
 
 

@@ -103,14 +103,14 @@ def _score_emoji(
     model: TextToImage,
     schedule: NoiseSchedule,
     guidance_scale: float,
-    clip: CLIP | None = None,
+    judge: CLIP | None = None,
     count: int = 300,
     size: int = 32,
     **second: object,
 ) -> dict[str, float]:
     """Share of pictures that are nearest to their own emoji of all in their style, and of all drawings of that emoji.
 
-    Of trained and of withheld pairs of style and everyday name, per language. With a clip also the share of withheld
+    Of trained and of withheld pairs of style and everyday name, per language. With a judge also the share of withheld
     pairs whose name it finds, in what is drawn and in the real pictures.
     """
     data, generator, scores = EmojiDataset(size, split="all"), torch.Generator().manual_seed(0), {}
@@ -121,10 +121,10 @@ def _score_emoji(
             drawn = draw_emoji(model, schedule, data, rows, language, guidance_scale, **second)
             scores[f"{kind}, {language}"] = judge_emoji(drawn, data, rows).float().mean().item()
             scores[f"style of {kind}, {language}"] = judge_style(drawn, data, rows).float().mean().item()
-            if kind == "withheld" and clip is not None:
+            if kind == "withheld" and judge is not None:
                 pictures = {"": drawn, "real ": from_bytes(data.pictures[rows])}
                 scores |= {
-                    f"CLIP finds {what}{kind} among {k}, {language}": _found(clip, some, data, rows, language, k)
+                    f"CLIP finds {what}{kind} among {k}, {language}": _found(judge, some, data, rows, language, k)
                     for what, some in pictures.items()
                     for k in (1, 10)
                 }

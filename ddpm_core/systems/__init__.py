@@ -25,6 +25,7 @@ from ddpm_core.systems.imagen import (
     train_super_resolver,
 )
 from ddpm_core.systems.search import Hits, IndexMismatch, PictureIndex, index_pictures
+from ddpm_core.systems.second_stage import companions_of
 from ddpm_core.systems.stable_diffusion import (
     Autoencoder,
     AutoencoderMismatch,

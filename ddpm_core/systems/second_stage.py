@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ddpm_core.checkpoint import Checkpoint
 from ddpm_core.support import guards
+from ddpm_core.systems.dalle2 import DALLE2, clip_of
 from ddpm_core.systems.imagen import SuperResolver, super_resolved, super_resolver_of
 from ddpm_core.systems.stable_diffusion import Autoencoder, autoencoder_of, decoded
 
@@ -39,3 +40,9 @@ def second_stage(autoencoder: Autoencoder | None = None, super_resolver: Checkpo
 def second_stage_of(checkpoint: Checkpoint) -> SecondStage:
     """That of a checkpoint's model. Raises what autoencoder_of and super_resolver_of do."""
     return second_stage(autoencoder_of(checkpoint), super_resolver_of(checkpoint))
+
+
+def companions_of(checkpoint: Checkpoint) -> dict:
+    """What draw_all takes beside a checkpoint's model: the networks with which that one is a system."""
+    clip = clip_of(checkpoint) if isinstance(checkpoint.model, DALLE2) else None
+    return dict(clip=clip, autoencoder=autoencoder_of(checkpoint), super_resolver=super_resolver_of(checkpoint))
