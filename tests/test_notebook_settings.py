@@ -36,6 +36,9 @@ CHANGES = {
     "08_stable_diffusion": (
         "num_names, num_iterations, batch_size, learning_rate = 9, 20, 16, 1e-3\ntiny_iterations, num_prompts = 20, 4"
     ),
+    "09_imagen_and_dalle_2": (
+        "num_names, num_iterations, batch_size, learning_rate = 9, 20, 16, 1e-3\nprior_iterations, num_judged = 10, 8"
+    ),
 }
 # Runs the cells that it reads from stdin, all of them, and prints the errors. Without a kernel it is sooner done.
 RUNNER = """

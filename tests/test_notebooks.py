@@ -102,6 +102,7 @@ def test_names_are_found_where_a_cell_defines_them():
 def test_the_course_has_these_notebooks():
     names = "01_sampling_from_a_gaussian 02_the_forward_process 03_the_noise_predictor 04_training"
     names += " 05_text_conditioning 06_sampling_faster_and_freer 07_pictures_and_words 08_stable_diffusion"
+    names += " 09_imagen_and_dalle_2"
     assert set(names.split()) <= {path.stem for path in PATHS}
 
 
