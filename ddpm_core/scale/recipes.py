@@ -187,7 +187,7 @@ PRESETS = {
         EMOJI,
         load=partial(_load_emoji, size=16),
         unet=dict(channels=(64, 128), patch_size=2, predicts="x_0"),
-        num_iterations=24_000,
+        num_iterations=29_000,
         score=_score_with_clip,
         clip="clip",
         super_resolver="super-resolver",

@@ -25,6 +25,7 @@ from ddpm_core.systems.clip import CLIP
 from ddpm_core.text_to_image import NUM_STEPS, prompt_notice
 from ddpm_core.unet import UNet
 
+PRIOR_STEPS = 25  # where nobody says how many
 PRIOR_SEED = 2**40  # added to a picture's seed, so that its vector and its pixels do not begin with the same noise
 
 
@@ -135,13 +136,14 @@ def draw_vectors(
     schedule: NoiseSchedule,
     text_vectors: Tensor,
     guidance_scale: float = 1.0,
-    num_steps: int | None = 25,
+    num_steps: int | None = None,
     seed: int = 0,
     num_candidates: int = 2,
 ) -> Tensor:
     """Vectors of pictures that the texts may belong to, (B, D), drawn by the prior (Ramesh et al. 2022, 2.2).
 
     text_vectors:   (B, D) of length 1, as clip.encode_captions gives them
+    num_steps:      None: 25, or all where the schedule has fewer
     num_candidates: so many are drawn for each text, and the one that is nearest to the text's vector is kept
     seed:           text i is drawn with the seed seed + i, whatever else is drawn beside it
 
@@ -154,17 +156,16 @@ def draw_vectors(
     guards.whole_number("num_candidates", num_candidates)
     guards.seed(seed, how_many=len(text_vectors) + PRIOR_SEED)
     schedule = schedule.to(text_vectors.device).trusting()
+    num_steps = min(PRIOR_STEPS, len(schedule)) if num_steps is None else num_steps
     v_T, generators = seeded_noise(seed + PRIOR_SEED, text_vectors.shape, text_vectors.device)
     eps_model = guided(noise_predictor(prior, schedule), text_vectors, prior.null_cond, guidance_scale)
-    best, best_cosine = None, None
+    candidates = []  # (B, D) each
     for _ in range(num_candidates):
         *_, v_0 = sample(eps_model, schedule, v_T, num_steps, clip_x_0=False, generator=generators)
-        drawn = F.normalize(v_0, dim=1)
-        cosine = (drawn * text_vectors).sum(dim=1, keepdim=True)
-        best = drawn if best is None else torch.where(cosine > best_cosine, drawn, best)
-        best_cosine = cosine if best_cosine is None else torch.maximum(cosine, best_cosine)
+        candidates.append(F.normalize(v_0, dim=1))
         v_T = randn(v_T.shape, generators, device=v_T.device)
-    return best
+    nearest = torch.stack([(drawn * text_vectors).sum(dim=1) for drawn in candidates]).argmax(dim=0)  # (B,)
+    return torch.stack(candidates)[nearest, torch.arange(len(nearest), device=nearest.device)]
 
 
 def draw_from_vectors(
