@@ -135,7 +135,7 @@ def draw_vectors(
     prior: Prior,
     schedule: NoiseSchedule,
     text_vectors: Tensor,
-    guidance_scale: float = 1.0,
+    guidance_scale: float = 2.0,
     num_steps: int | None = None,
     seed: int = 0,
     num_candidates: int = 2,

@@ -65,7 +65,7 @@ def shrunk(pictures: Tensor, size: int) -> Tensor:
 
 
 def augmented(low: Tensor, level: Tensor, generator: Randomness = None) -> Tensor:
-    """Noise conditioning augmentation (Ho et al. 2021, section 4): sqrt(1 - level^2) low + level * noise.
+    """Noise conditioning augmentation (Ho et al. 2021, section 3): sqrt(1 - level^2) low + level * noise.
 
     low: (B, C, h, w); level: (B,), from 0, which leaves it as it is, to 1, which leaves nothing of it
     """
