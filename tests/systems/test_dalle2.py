@@ -130,7 +130,7 @@ class GaussianPrior(Prior):
 def test_what_a_perfect_prior_draws_is_as_near_to_the_text_as_the_best_of_so_many_true_ones(num_candidates):
     schedule, text = NoiseSchedule(linear_betas()), unit_vectors(1).expand(400, -1)
     prior = GaussianPrior(schedule, deviation=2.0)
-    drawn = draw_vectors(prior, schedule, text, num_steps=120, num_candidates=num_candidates)
+    drawn = draw_vectors(prior, schedule, text, 1.0, num_steps=120, num_candidates=num_candidates)
     true = 2 * scaled(text) + 2 * torch.randn(4, 400, D, generator=torch.Generator().manual_seed(1))
     cosines = (F.normalize(true[:num_candidates], dim=2) * text).sum(dim=2).amax(dim=0)
     assert (drawn * text).sum(dim=1).mean().item() == pytest.approx(cosines.mean().item(), abs=0.03)
