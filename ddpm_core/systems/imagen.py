@@ -35,8 +35,8 @@ class SuperResolver(nn.Module):
     low_size:   side of the small pictures
     most_level: the strongest noise in the small pictures that it is taught with, see augmented
 
-    forward: x_t (B, C, H, W), t long (B,), low (B, C, low_size, low_size) with noise in it, and level, (B,), how much
-    -> (B, C, H, W). The U-Net predicts what the small picture, enlarged, lacks.
+    forward: x_t (B, C, H, W), t long (B,), low (B, C, low_size, low_size) with noise in it, and level, how much: (B,),
+    or a number for all -> (B, C, H, W). The U-Net predicts what the small picture, enlarged, lacks.
     """
 
     predicts = "x_0"
@@ -48,29 +48,38 @@ class SuperResolver(nn.Module):
         guards.number("most_level", most_level, above=0, most=1)
         self.unet = unet
 
-    def forward(self, x_t: Tensor, t: Tensor, low: Tensor, level: Tensor) -> Tensor:
+    def forward(self, x_t: Tensor, t: Tensor, low: Tensor, level: Tensor | float) -> Tensor:
+        level = _levels(level, low)
         enlarged = F.interpolate(low, x_t.shape[2:], mode="bicubic")
         plane = level.reshape(-1, 1, 1, 1).expand_as(x_t[:, :1])
         return enlarged + self.unet(torch.cat([x_t, enlarged, plane], dim=1), t)
 
-    def eps_model(self, schedule: NoiseSchedule, low: Tensor, level: Tensor) -> EpsModel:
-        """eps_model(x_t, t) for these small pictures (B, C, h, w), with noise of these levels, (B,), in them."""
-        eps_model = noise_predictor(self, schedule)
+    def eps_model(self, schedule: NoiseSchedule, low: Tensor, level: Tensor | float) -> EpsModel:
+        """eps_model(x_t, t) for these small pictures (B, C, h, w), with noise of this level in them, as of forward."""
+        eps_model, level = noise_predictor(self, schedule), _levels(level, low)
         return lambda x_t, t: eps_model(x_t, t, low, level)
 
 
 def shrunk(pictures: Tensor, size: int) -> Tensor:
-    """(B, C, H, W) -> (B, C, size, size): each pixel the mean of those that it replaces."""
+    """(B, C, H, W) floats -> (B, C, size, size): each pixel the mean of those that it replaces."""
+    guards.pictures(pictures, look=False)
+    guards.whole_number("size", size, most=min(pictures.shape[2:]), why=", no larger than the pictures are")
     return F.interpolate(pictures, (size, size), mode="area")
 
 
-def augmented(low: Tensor, level: Tensor, generator: Randomness = None) -> Tensor:
+def augmented(low: Tensor, level: Tensor | float, generator: Randomness = None) -> Tensor:
     """Noise conditioning augmentation (Ho et al. 2021, section 3): sqrt(1 - level^2) low + level * noise.
 
-    low: (B, C, h, w); level: (B,), from 0, which leaves it as it is, to 1, which leaves nothing of it
+    low: (B, C, h, w); level: (B,), from 0, which leaves it as it is, to 1, which leaves nothing of it; or one number
     """
-    level = level.reshape(-1, 1, 1, 1)
+    level = _levels(level, low).reshape(-1, 1, 1, 1)
     return (1 - level**2).sqrt() * low + level * randn(low.shape, generator, device=low.device)
+
+
+def _levels(level: Tensor | float, low: Tensor) -> Tensor:
+    """The levels of noise in small pictures, where one number may stand for all."""
+    guards.noise_level(level, len(low))
+    return level if isinstance(level, Tensor) else torch.full((len(low),), float(level), device=low.device)
 
 
 def train_super_resolver(
@@ -87,13 +96,14 @@ def train_super_resolver(
 ) -> Iterator[TrainingState]:
     """Teaches state.model, a SuperResolver, to bring back pictures that were shrunk, with fit. Raises what fit raises.
 
-    pictures: (N, C, H, W) floats in [-1, 1] or uint8, in the size that it is to draw. Each time their small versions
+    pictures: (N, C, H, H) floats in [-1, 1] or uint8, in the size that it is to draw. Each time their small versions
               get noise of another level, between 0 and the model's most_level
     """
     guards.instance("state", state, TrainingState, "TrainingState(model)")
     guards.instance("state.model", state.model, SuperResolver)
     guards.instance("schedule", schedule, NoiseSchedule, "NoiseSchedule(betas)")
     guards.pictures(pictures, bytes_too=True)
+    guards.worth_shrinking(pictures, state.model.config)
     guards.no_gradient("pictures", pictures)
     guards.whole_number("batch_size", batch_size)
     schedule, config = schedule.to(state.device).trusting(), state.model.config
@@ -145,7 +155,10 @@ def super_resolve(
 
 def super_resolved(super_resolver: Checkpoint, low: Tensor, seed: int = 0, level: float = LEVEL) -> Tensor:
     """The last pictures of super_resolve, for many small ones (N, C, h, w), drawn a part at a time, on the CPU."""
+    guards.instance("super_resolver", super_resolver, Checkpoint, "load_checkpoint(path)")
+    guards.instance("super_resolver.model", super_resolver.model, SuperResolver)
     guards.says_picture_size("super_resolver", super_resolver.notes)
+    guards.low_pictures(low, super_resolver.model.config)
     drawn, size = [], super_resolver.notes["picture_size"][1]
     device = next(super_resolver.model.parameters()).device
     for part in in_parts(len(low), (len(low[0]), size, size)):
@@ -183,7 +196,7 @@ def dynamic_threshold(share: float = 0.995) -> Callable[[Tensor], Tensor]:
     this share of its numbers do not exceed, in absolute value; where s is above 1, what exceeds it is cut off at s, and
     all is divided by s. share: from 0 to 1
     """
-    guards.number("share", share, least=0, most=1)
+    guards.share_kept(share)
 
     def threshold(x_0_hat: Tensor) -> Tensor:
         s = x_0_hat.abs().flatten(1).quantile(share, dim=1).clamp(min=1)

@@ -115,6 +115,39 @@ def test_each_picture_is_augmented_at_its_own_level_with_its_own_generator():
         assert torch.equal(augmented(low[i : i + 1], level[i : i + 1], [generator(5 + i)])[0], together[i])
 
 
+def test_a_number_is_the_level_of_all(model, schedule):
+    low, each, x_t, t = uniform(3, 1, 4, 4), torch.full((3,), 0.2), uniform(3, 1, 8, 8), torch.tensor([5, 50, 90])
+    assert torch.equal(augmented(low, 0.2, generator()), augmented(low, each, generator()))
+    assert torch.equal(model(x_t, t, low, 0.2), model(x_t, t, low, each))
+    assert torch.equal(model.eps_model(schedule, low, 0.2)(x_t, t), model.eps_model(schedule, low, each)(x_t, t))
+
+
+@pytest.mark.parametrize("level", [-0.1, 1.5, math.nan, "0.1", torch.zeros(2), torch.tensor([0.1, 1.5, 0.1])])
+def test_what_is_no_level_is_named(level, model, schedule):
+    low = uniform(3, 1, 4, 4)
+    for use in (
+        lambda: augmented(low, level),
+        lambda: model.eps_model(schedule, low, level),
+        lambda: model(uniform(3, 1, 8, 8), torch.tensor([5, 50, 90]), low, level),
+    ):
+        with pytest.raises(ValueError, match="level must "):
+            use()
+
+
+@pytest.mark.parametrize(
+    "pictures, size, words",
+    [
+        *((uniform(1, 3, 8, 8), size, r"size must be a whole number from 1 to 8, .*; got") for size in (0, 2.5, 9)),
+        (uniform(1, 3, 8, 6), 8, "size must be a whole number from 1 to 6"),
+        (uniform(3, 8, 8), 4, r"pictures must be .*\(3, 8, 8\): pictures\[None\]"),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), 4, r"pictures must be floats .*pictures\.float\(\) / 127\.5 - 1"),
+    ],
+)
+def test_what_cannot_be_shrunk_is_named(pictures, size, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        shrunk(pictures, size)
+
+
 # ---- the network -----------------------------------------------------------------------------------------------------
 
 
@@ -227,6 +260,13 @@ def test_many_are_drawn_in_parts_and_are_the_same_ones(model, schedule, monkeypa
     torch.testing.assert_close(drawn, expected, rtol=0, atol=1e-5)
     with pytest.raises(ValueError, match=r"super_resolver\.notes must say .*picture_size"):
         super_resolved(Checkpoint(model, schedule), low)
+    for given, words in [(None, "super_resolver must be a Checkpoint"), (model, "super_resolver must be a Checkpoint")]:
+        with pytest.raises(TypeError, match=words):
+            super_resolved(given, low)
+    with pytest.raises(TypeError, match=r"super_resolver\.model must be a SuperResolver; got UNet"):
+        super_resolved(Checkpoint(UNet(1, (8,)), schedule), low)
+    with pytest.raises(ValueError, match="low must be a tensor of pictures"):
+        super_resolved(checkpoint, None)
 
 
 # ---- with the checkpoint that it draws for ---------------------------------------------------------------------------
@@ -287,6 +327,7 @@ def unet(in_channels: int = 7, predicts: str = "x_0", out_channels: int | None =
             for level in (0, -0.1, 1.1, math.nan, "0.4")
         ),
         *((lambda share=share: dynamic_threshold(share), ValueError, "share must be") for share in (-0.1, 99.5, None)),
+        (lambda: dynamic_threshold(uniform(1, 3, 4, 4)), TypeError, r"with brackets: clip_x_0=dynamic_threshold\(\)"),
     ],
 )
 def test_what_no_super_resolver_is_made_of_is_named(slip, error, words):
@@ -333,6 +374,13 @@ def test_a_slip_is_named(change, error, words, model, schedule):
         (dict(state=TrainingState(UNet(1, (8,)))), TypeError, "state.model must be a SuperResolver; got UNet"),
         (dict(schedule=None), TypeError, "schedule must be a NoiseSchedule"),
         (dict(pictures=uniform(4, 1, 8, 8) * 3), ValueError, "pictures must lie in"),
+        (
+            dict(pictures=uniform(4, 1, 8, 6)),
+            ValueError,
+            r"square .*\(N, 1, H, H\) with H above 4; got .*\(4, 1, 8, 6\)",
+        ),
+        (dict(pictures=uniform(4, 1, 4, 4)), ValueError, "larger than the model's low_size"),
+        (dict(pictures=uniform(4, 3, 8, 8)), ValueError, r"\(N, 1, H, H\)"),
         (dict(pictures=uniform(4, 1, 8, 8).requires_grad_()), ValueError, "pictures must not require a gradient"),
         (dict(batch_size=0), ValueError, "batch_size must be"),
         (dict(num_iterations=0), ValueError, "num_iterations must be"),

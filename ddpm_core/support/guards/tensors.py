@@ -45,7 +45,8 @@ def pictures(
     hint: what to say of other values, where they do not look like bytes
     """
     if not isinstance(pictures, Tensor) or pictures.ndim != 4 or len(pictures) == 0:
-        raise ValueError(f"{name} must be a tensor of pictures, (N, C, H, W); got {describe(pictures)}")
+        one = f": {name}[None] is a batch of one" if isinstance(pictures, Tensor) and pictures.ndim == 3 else ""
+        raise ValueError(f"{name} must be a tensor of pictures, (N, C, H, W); got {describe(pictures)}{one}")
     if bytes_too and pictures.dtype == torch.uint8:
         return
     if not pictures.is_floating_point():
