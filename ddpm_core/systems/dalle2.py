@@ -88,6 +88,9 @@ class Prior(nn.Module):
 
     vector_dim: D; width, num_blocks: of the network
 
+    train teaches it: pictures=scaled(vectors of pictures), cond=vectors of their captions, null_cond=prior.null_cond,
+    bounded=False.
+
     forward: v_t (B, D) floats, t long (B,), text_vectors (B, D) -> (B, D).
     """
 
@@ -121,6 +124,8 @@ class DALLE2(nn.Module):
 
     def __init__(self, prior: Prior, decoder: Decoder):
         super().__init__()
+        guards.instance("prior", prior, Prior)
+        guards.instance("decoder", decoder, Decoder)
         guards.same_vectors(prior.config, decoder.config)
         self.prior, self.decoder = prior, decoder
 
@@ -217,7 +222,11 @@ def unclip(
     sampler: str = "ddpm",
     clip_x_0: Clipping = True,
 ) -> Iterator[Tensor]:
-    """Both halves: a vector for each prompt, drawn at once, and the steps from noise to its picture, as of generate."""
+    """Both halves: a vector for each prompt, drawn at once, and the steps from noise to its picture, as of generate.
+
+    clip: clip_of(checkpoint), the one that the model was taught with. All that follows shape is the decoder's alone but
+    the seed; draw_vectors has a guidance_scale and num_steps of its own.
+    """
     guards.instance("model", model, DALLE2)
     vectors = draw_vectors(model.prior, schedule, text_vectors(clip, prompts), seed=seed)
     return draw_from_vectors(
@@ -226,8 +235,18 @@ def unclip(
 
 
 def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
-    """The vector of length 1 that lies this share of the way from a to b, (B, D), on the great circle through them."""
+    """The vector of length 1 that lies this share of the way from a to b, (B, D), on the great circle through them.
+
+    Raises ValueError where the two are opposite, as then many great circles go through both.
+    """
     guards.number("share", share, least=0, most=1)
+    guards.comparable(False, a=a, b=b)
+    return _slerp(a, b, share)
+
+
+def _slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
+    """b may be 0, which is no way to go: then it stays at a."""
+    guards.not_opposite(a, b)
     angle = torch.acos((a * b).sum(dim=1, keepdim=True).clamp(-1, 1))
     between = torch.sin((1 - share) * angle) * a + torch.sin(share * angle) * b
     return F.normalize(torch.where(angle > 1e-4, between, a), dim=1)
@@ -239,7 +258,9 @@ def text_difference(vectors: Tensor, before: Tensor, after: Tensor, share: float
     before, after: the vectors of what the pictures show and of what they are to show, (B, D) or (1, D)
     share:         how far on the way to the difference of the two, which has length 1 as well; the paper: 0.25 to 0.5
     """
-    return slerp(vectors, F.normalize(after - before, dim=1).expand_as(vectors), share)
+    guards.number("share", share, least=0, most=1)
+    guards.comparable(True, vectors=vectors, before=before, after=after)
+    return _slerp(vectors, F.normalize(after - before, dim=1).expand_as(vectors), share)
 
 
 def clip_of(checkpoint: Checkpoint) -> CLIP:

@@ -89,6 +89,38 @@ def test_between_a_vector_and_itself_there_is_no_other():
     torch.testing.assert_close(slerp(a, nearly, 0.5), a, rtol=0, atol=1e-5)
 
 
+def test_between_opposite_vectors_there_is_no_one_way():
+    a = unit_vectors(3)
+    with pytest.raises(ValueError, match="opposite"):
+        slerp(a, torch.cat([a[:1], -a[1:]]), 0.5)
+    with pytest.raises(ValueError, match="opposite"):
+        text_difference(F.normalize(a[:1] - a[1:2], dim=1), a[:1], a[1:2])
+    nearly = F.normalize(0.01 * a[[1, 2, 0]] - a, dim=1)
+    torch.testing.assert_close(slerp(a, nearly, 0.5).norm(dim=1), torch.ones(3))
+
+
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        (["a cat"] * 2, r"must be vectors of CLIP, floats \(B, D\); .*: text_vectors\(clip, prompts\)"),
+        ("a cat", r"text_vectors\(clip, prompts\)"),
+        (unit_vectors(1)[0], r"\[None\]"),
+        (unit_vectors(2, dim=D + 1), r"of one B and D; got .*\(2, 9\)"),
+        (unit_vectors(3), r"of one B and D; got .*\(3, 8\)"),
+    ],
+)
+def test_what_lies_on_no_sphere_with_the_other_is_named(wrong, words):
+    good = unit_vectors(2)
+    for use in (lambda: slerp(wrong, good, 0.5), lambda: slerp(good, wrong, 0.5)):
+        with pytest.raises(ValueError, match=words):
+            use()
+    for number in range(3):
+        with pytest.raises(ValueError, match=words):
+            text_difference(*[wrong if number == i else good for i in range(3)])
+        with pytest.raises(ValueError, match="must have length 1"):
+            text_difference(*[3 * good if number == i else good for i in range(3)])
+
+
 def test_a_text_difference_turns_by_a_share_of_the_way_from_one_text_to_another():
     vectors, before, after = unit_vectors(4), unit_vectors(1, seed=1), unit_vectors(1, seed=2)
     torch.testing.assert_close(text_difference(vectors, before, after, 0.0), vectors)
@@ -312,6 +344,13 @@ def test_prior_and_decoder_of_different_clips_are_no_pair(prior, decoder):
         DALLE2(prior, other)
 
 
+def test_prior_and_decoder_in_each_others_place_are_named(prior, decoder):
+    with pytest.raises(TypeError, match="prior must be a Prior; got Decoder"):
+        DALLE2(decoder, prior)
+    with pytest.raises(TypeError, match="decoder must be a Decoder; got UNet"):
+        DALLE2(prior, UNet(3, (8,)))
+
+
 # ---- slips -----------------------------------------------------------------------------------------------------------
 
 
@@ -339,7 +378,10 @@ WRONG_VECTORS = [
     (unit_vectors(1)[0], r"floats \(B, 8\); got .*\(8,\)"),
     (unit_vectors(0), r"\(0, 8\)"),
     (torch.zeros(1, D, dtype=torch.long), "int64"),
-    ("a cat", "'a cat'"),
+    ("a cat", r"'a cat'.*: text_vectors\(clip, prompts\)"),
+    (["a cat", "a dog"], r"text_vectors\(clip, prompts\)"),
+    (torch.zeros(2, 3, 4, 4), r": clip\.encode_pictures\(pictures\)"),
+    (unit_vectors(1)[0], r"\[None\] is a batch of one"),
     (3 * unit_vectors(2), "must have length 1.* from 3 to 3"),
     (torch.zeros(2, D), "must have length 1"),
     (torch.full((1, D), math.nan), "must be finite"),
@@ -408,6 +450,18 @@ def test_a_decoder_or_prior_without_vectors_is_told_how_it_gets_them(prior, deco
     for model, pictures in ((decoder, uniform(2, 3, 4, 4)), (prior, scaled(unit_vectors(2)))):
         with pytest.raises(ValueError, match=f"this {type(model).__name__} reads vectors.* cond and null_cond"):
             next(train(TrainingState(model), schedule, pictures, 1, bounded=False))
+
+
+def test_a_slip_in_their_training_is_named(prior, decoder, schedule):
+    vectors, state = unit_vectors(2), TrainingState(prior)
+    cond = dict(cond=vectors, null_cond=prior.null_cond)
+    with pytest.raises(ValueError, match=r"got .*\(2, 8\)\. For vectors \(N, D\): bounded=False$"):
+        next(train(state, schedule, scaled(vectors), 1, **cond))
+    with pytest.raises(TypeError, match=r"cond must be a tensor, .*vectors of CLIP for a Prior or a Decoder; got"):
+        next(train(state, schedule, scaled(vectors), 1, bounded=False, cond=["a", "b"], null_cond=prior.null_cond))
+    both = TrainingState(DALLE2(prior, decoder))
+    with pytest.raises(ValueError, match=r"got DALLE2, .* its prior and its decoder.* unclip"):
+        next(train(both, schedule, uniform(2, 3, 4, 4), 1, **cond))
 
 
 # ---- the shipped one -------------------------------------------------------------------------------------------------

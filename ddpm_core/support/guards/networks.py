@@ -13,7 +13,12 @@ from ddpm_core.support.guards.values import cut, describe, is_whole, number, sev
 
 FOR_LATENTS = " For latents: bounded=False"
 # Networks that are no eps_model, even by way of noise_predictor.
-TRAINED_BY = dict(Autoencoder="train_autoencoder", CLIP="train_clip", SuperResolver="train_super_resolver")
+TAUGHT = dict(
+    Autoencoder="which train_autoencoder teaches",
+    CLIP="which train_clip teaches",
+    DALLE2="which are two: train teaches its prior and its decoder, each by itself, and unclip draws",
+    SuperResolver="which train_super_resolver teaches",
+)
 
 
 def eps_model(eps_model: object) -> None:
@@ -34,8 +39,8 @@ def eps_model(eps_model: object) -> None:
 
 def removes_noise(model: object) -> None:
     kind = type(model).__name__
-    if kind in TRAINED_BY:
-        raise ValueError(f"model must be a network that predicts noise; got {kind}, which {TRAINED_BY[kind]} teaches")
+    if kind in TAUGHT:
+        raise ValueError(f"model must be a network that predicts noise; got {kind}, {TAUGHT[kind]}")
 
 
 def predicts_noise(model: object) -> None:
@@ -66,7 +71,8 @@ def randomness(generator: object, or_else: str = "") -> None:
 def condition(name: str, cond: object) -> None:
     """A tensor, which captions become by way of a tokenizer."""
     if not isinstance(cond, Tensor):
-        example = "model.null_cond" if name == "null_cond" else "model.tokenizer(captions)"
+        some = "model.tokenizer(captions), or vectors of CLIP for a Prior or a Decoder"
+        example = "model.null_cond" if name == "null_cond" else some
         raise TypeError(f"{name} must be a tensor, such as {example}; got {describe(cond)}")
 
 
@@ -297,7 +303,11 @@ def training_data(
         if cond is not None:
             raise ValueError("cond goes with a tensor of pictures; a function brings the conditions with its batches")
         return
-    if bounded or not isinstance(data, Tensor) or data.ndim != 2:  # (N, D) are vectors
+    is_table = isinstance(data, Tensor) and data.ndim == 2  # (N, D) are vectors
+    if bounded and is_table:
+        wanted = "pictures must be a tensor of pictures, (N, C, H, W)"
+        raise ValueError(f"{wanted}; got {describe(data)}. For vectors (N, D): bounded=False")
+    if not is_table:
         pictures(data, bytes_too=bounded, look=bounded, hint=FOR_LATENTS)
     no_gradient("pictures", data)
     if bounded and data.is_floating_point() and data.min() >= 0:
