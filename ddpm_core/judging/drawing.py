@@ -30,7 +30,7 @@ def draw_all(
     model:  a TextToImage; or a DALLE2, together with its clip
     shape:  (C, H, W) of the pictures
     second: the autoencoder of a model that draws in its latents, or the super_resolver, a Checkpoint, of one that draws
-            small pictures for it
+            small pictures for it. **companions_of(checkpoint) gives all that a checkpoint's model needs
     """
     steps = partial(unclip, model, clip) if isinstance(model, DALLE2) else partial(generate, model)
     stage, drawn = second_stage(**second), []

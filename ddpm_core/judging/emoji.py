@@ -23,7 +23,7 @@ def draw_emoji(
 ) -> Tensor:
     """Asks a model for what data.pictures shows in these rows, each in its style: (N, 3, size, size).
 
-    options: num_steps, seed and what the model needs beside it, as of draw_all
+    options: num_steps, seed and what the model needs beside it, **companions_of(checkpoint), as of draw_all
     """
     guards.rows(rows, len(data.pictures))
     prompts = [data.caption(row, language) for row in rows.tolist()]
