@@ -1,6 +1,6 @@
 """Makes dalle2.safetensors, beside this script: prior and decoder of the small DALL-E 2.
 
-    python data/build_dalle2.py    # about an hour and a half on one core; Ctrl-C loses little, the same command goes on
+    python data/build_dalle2.py    # about 80 minutes on one core; Ctrl-C loses little, the same command goes on
 
 Both learn from the training pairs of EmojiDataset and the vectors of clip.safetensors; the decoder draws 16x16.
 """

@@ -1,6 +1,6 @@
 """Makes super-resolver.safetensors, beside this script: the second half of the small Imagen, 16x16 to 64x64.
 
-    python data/build_super_resolver.py    # about 45 minutes on one core; Ctrl-C loses little, the same command goes on
+    python data/build_super_resolver.py    # about 70 minutes on one core; Ctrl-C loses little, the same command goes on
 
 It learns from the training pictures of EmojiDataset, and is scored on those of the withheld pairs.
 """

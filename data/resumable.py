@@ -57,7 +57,8 @@ def publish(name: str, state: TrainingState, schedule: NoiseSchedule | None = No
     notes["machine"] = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     state.ema_model.half()  # half the bytes
     save_checkpoint(path, state, schedule, notes)
-    _unfinished(name).unlink(missing_ok=True)
+    for unfinished in HERE.glob(_unfinished(f"{name}*").name):  # of the parts of a system, too, as dalle2-prior
+        unfinished.unlink()
     for what, value in notes["scores"].items():
         print(f"{what}: {value:.4g}")
     print(f"{path.stat().st_size:,} bytes. The doctor compares: ddpm_core/course/doctor.py, CHECKSUMS.")

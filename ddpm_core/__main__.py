@@ -7,15 +7,14 @@ from pathlib import Path
 
 import click
 
-from ddpm_core.checkpoint import shipped_checkpoint
 from ddpm_core.course.profile import choose_profile
 from ddpm_core.data import DATA_SETS
 from ddpm_core.sampling import SAMPLERS
-from ddpm_core.scale import export_diffusers
 from ddpm_core.scale.draw import DRAWING, PICTURES, draw, what_to_draw
+from ddpm_core.scale.export import export_diffusers, to_export
 from ddpm_core.scale.one_sentence import OneSentence
 from ddpm_core.scale.picture_search import SHOWN, search_pictures
-from ddpm_core.scale.recipes import EXPORTABLE, PRESETS
+from ddpm_core.scale.recipes import PRESETS
 from ddpm_core.scale.run import train_run
 from ddpm_core.scale.settings import DEFAULTS
 from ddpm_core.scale.speed import PRECISIONS
@@ -44,7 +43,7 @@ def setting(*names: str, help: str, default: str = "{}", **options: object) -> o
 
 @click.group(cls=OneSentence)
 def main() -> None:
-    """Train a diffusion model, sample from it and search pictures, without a notebook."""
+    """Train a diffusion model, sample from it, draw variations of a picture and find pictures, without a notebook."""
 
 
 @main.command()
@@ -108,6 +107,7 @@ def sample(context, arguments, model, out, **options) -> None:
     \b
     python -m ddpm_core sample "openmoji rocket" "twemoji 火箭" --out pictures.png
     python -m ddpm_core sample --model digit-scenes "a red three left of a blue seven"
+    python -m ddpm_core sample --model imagen "openmoji rocket" --out rocket.png
     python -m ddpm_core sample digits.safetensors
     """
     path, prompts = what_to_draw(arguments, model)
@@ -129,7 +129,10 @@ def sample(context, arguments, model, out, **options) -> None:
 @click.option("--num-steps", default=NUM_STEPS, show_default=True, type=click.IntRange(1), help="Steps of sampling.")
 @click.option("--seed", default=0, show_default=True, type=SEED, help=SEED_HELP)
 def vary(picture, out, **options) -> None:
-    """Draw variations of a square PICTURE, such as an emoji on white. The file begins with the PICTURE itself."""
+    """Draw variations of a square PICTURE, such as an emoji on white, with DALL-E 2. The file begins with the PICTURE.
+
+    python -m ddpm_core vary rocket.png --out variations.png
+    """
     check_picture_file(out, picture)
     write_pictures(draw_variations(picture, choose_profile().device, **options), out)
     click.echo(f"{picture} and {options['count']} variation{'s' * (options['count'] > 1)} of it in {out}")
@@ -169,9 +172,7 @@ def export(checkpoint, folder) -> None:
     \b
     python -m ddpm_core export emoji emoji-for-diffusers
     """
-    if checkpoint not in PRESETS and not os.path.isfile(checkpoint):
-        raise ValueError(f"there is no file {checkpoint!r}; the course's models to export: {' and '.join(EXPORTABLE)}")
-    export_diffusers(shipped_checkpoint(checkpoint) if checkpoint in PRESETS else checkpoint, folder)
+    export_diffusers(to_export(checkpoint), folder)
     click.echo(f"How to draw with it stands in {folder / 'README.md'}")
 
 

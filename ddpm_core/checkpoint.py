@@ -123,16 +123,26 @@ def shipped_checkpoint(name: str) -> Path:
     return shipped_file(f"{name}.safetensors")
 
 
-def shipped_model(name: str, kind: type[nn.Module]) -> nn.Module:
-    """The network in such a file. Raises CheckpointError, with the fix, where it is of another kind."""
+def load_shipped(name: str, kind: type[nn.Module], device: torch.device | str = "cpu") -> Checkpoint:
+    """What is in such a file. Raises CheckpointError, with the fix, where it is damaged or its network of another kind.
+
+    device: as of load_checkpoint
+    """
     path = shipped_checkpoint(name)
-    model = load_checkpoint(path).model
-    if not isinstance(model, kind):
-        raise CheckpointError(
-            f"{path} holds the network {type(model).__name__} where {kind.__name__} belongs; "
-            f"get that one back with: git checkout -- data/{path.name}"
-        )
-    return model
+    fix = f"get the right one back with: git checkout -- data/{path.name}"
+    try:
+        loaded = load_checkpoint(path, device)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; {fix}") from error
+    if not isinstance(loaded.model, kind):
+        found = type(loaded.model).__name__
+        raise CheckpointError(f"{path} holds the network {found} where {kind.__name__} belongs; {fix}")
+    return loaded
+
+
+def shipped_model(name: str, kind: type[nn.Module]) -> nn.Module:
+    """The network of load_shipped, on the CPU."""
+    return load_shipped(name, kind).model
 
 
 def model_checksum(model: nn.Module) -> str:
@@ -142,7 +152,7 @@ def model_checksum(model: nn.Module) -> str:
 
 
 def _removes_noise(model: nn.Module) -> bool:
-    return hasattr(model, "predicts")
+    return any(hasattr(part, "predicts") for part in model.modules())  # a system need not say it, but its parts do
 
 
 def _network(metadata: dict[str, str]) -> dict:

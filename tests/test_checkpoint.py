@@ -23,7 +23,7 @@ from ddpm_core import (
     save_checkpoint,
     train,
 )
-from ddpm_core.checkpoint import model_checksum, shipped_model
+from ddpm_core.checkpoint import load_shipped, model_checksum, shipped_model
 from ddpm_core.support.tensor_file import read_tensors, write_tensors
 
 FORMATS = ("ddpm_core 2", "ddpm_core 3")
@@ -386,6 +386,16 @@ def test_a_file_of_the_course_that_holds_another_network_is_named_with_the_fix(s
     assert isinstance(shipped_model("clip", UNet), UNet)
     with pytest.raises(CheckpointError, match=r"clip\.safetensors holds the network UNet.*git checkout -- data/clip\."):
         shipped_model("clip", TextToImage)
+
+
+def test_a_file_of_the_course_that_is_cut_is_named_with_the_fix(state, schedule, path, monkeypatch):
+    monkeypatch.setattr("ddpm_core.support.files.data_folder", lambda: path.parent)
+    file = path.with_name("clip.safetensors")
+    save_checkpoint(file, state, schedule)
+    assert len(load_shipped("clip", UNet).schedule) == len(schedule)
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match=r"clip\.safetensors is truncated.*git checkout -- data/clip\."):
+        load_shipped("clip", UNet)
 
 
 def rewrite(path: Path, change) -> None:

@@ -717,6 +717,7 @@ def test_each_sampler_draws_its_own_way_with_prompts_and_without(drawn, checkpoi
         (["tiny.safetensors", "--out", "tiny.safetensors/a.png"], "no folder tiny.safetensors"),
         (["tiny"], "say tiny.safetensors"),  # a file is not taken for a prompt
         (["notes.txt"], "no checkpoint"),
+        (["my cat.png"], "my cat.png is a picture, no prompt: variations of it are drawn by vary 'my cat.png'"),
         (["emoji", "rocket"], "say --model emoji"),  # nor the name of a model
         (["stable-diffusion"], "say --model stable-diffusion"),
         (["dalle2"], "say --model dalle2"),
@@ -724,8 +725,9 @@ def test_each_sampler_draws_its_own_way_with_prompts_and_without(drawn, checkpoi
 )
 def test_what_cannot_be_drawn_is_one_sentence(arguments, words, checkpoint, text_checkpoint):
     Path("notes.txt").touch()
+    Path("my cat.png").touch()
     assert words in fail("sample", *arguments)
-    assert not list(Path().glob("*.png"))
+    assert list(Path().glob("*.png")) == [Path("my cat.png")]
 
 
 def test_after_a_checkpoint_or_a_model_its_name_is_a_prompt_like_any_other(text_checkpoint):
@@ -1012,7 +1014,46 @@ def test_a_super_resolver_or_a_dalle_2_is_trained_elsewhere(cascades):
     path = cascades / "super-resolver.safetensors"
     for command in (["sample", path], ["export", path, "made"]):
         assert "holds the network SuperResolver, which draws no pictures" in fail(*command)
-    assert "holds the network DALLE2" in fail("train", cascades / "dalle2.safetensors", "--resume")
+        assert "those that --model imagen and --model dalle2 draw" in fail(*command)
+    dalle2 = cascades / "dalle2.safetensors"
+    assert fail("train", dalle2, "--resume").endswith("holds the network DALLE2")
+    checkpoint = load_checkpoint(dalle2)
+    checkpoint.notes["command"] = "python data/build_dalle2.py"
+    save_checkpoint(dalle2, TrainingState(checkpoint.model.requires_grad_(True)), checkpoint.schedule, checkpoint.notes)
+    assert "DALLE2, which is made by python data/build_dalle2.py" in fail("train", dalle2, "--resume")
+
+
+@pytest.mark.parametrize("command", [["sample", "--model", "dalle2", "cat"], ["vary", "square.png"]])
+def test_a_system_in_whose_file_is_another_network_draws_nothing(command, cascades, square):
+    path = cascades / "dalle2.safetensors"
+    path.write_bytes((cascades / "imagen.safetensors").read_bytes())
+    message = fail(*command)
+    assert f"{path} holds the network TextToImage where DALLE2 belongs" in message
+    assert "git checkout -- data/dalle2.safetensors" in message and list(Path().glob("*.png")) == [square]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["sample", "--model", "dalle2", "cat"],
+        ["sample", "--model", "imagen"],
+        ["vary", "square.png"],
+        ["search", "cat"],
+    ],
+)
+def test_a_file_of_the_course_that_is_cut_is_told_with_the_fix(command, cascades, square):
+    needed = {"sample": "super-resolver", "vary": "dalle2", "search": "clip"}[command[0]]
+    path = cascades / f"{needed}.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    message = fail(*command)
+    assert "is truncated" in message and f"git checkout -- data/{needed}.safetensors" in message
+
+
+@pytest.mark.parametrize("option", [["--guidance-scale", -1], ["--num-steps", 61]])
+@pytest.mark.parametrize("command", [["sample", "--model", "dalle2", "cat"], ["vary", "square.png"]])
+def test_a_number_that_does_not_fit_shows_before_the_bar(command, option, cascades, square):
+    assert "step" in run(*command, "--num-steps", 2, "--out", "out.png").output  # the unit of the bar
+    assert "/s" not in (output := run(*command, *option).output) and output.startswith("Error: --")
 
 
 # vary
@@ -1074,7 +1115,11 @@ def test_a_square_photo_of_a_camera_that_was_turned_is_varied_upright(cascades, 
         (["wide.png"], "wide.png is 20x10; variations are drawn of square pictures: cut it first"),
         (["wide.jpg"], "wide.jpg is 20x10"),
         (["missing.png"], "there is no picture missing.png"),
-        (["openmoji rocket"], "there is no picture openmoji rocket"),
+        (
+            ["openmoji rocket"],
+            "no picture openmoji rocket; to draw from a prompt: sample --model dalle2 'openmoji rocket'",
+        ),
+        ([""], "PICTURE must be the name of a picture"),
         (["folder"], "folder is a folder, not a picture"),
         (["notes.txt"], "notes.txt cannot be read: not one of PNG"),
         (["cut.png"], "cut.png cannot be read"),
@@ -1369,7 +1414,9 @@ def test_a_search_says_what_of_a_query_it_cannot_use(arguments, words, small_cli
         (["face", "--in", "spoilt"], "no picture that can be used; skipped: a.png cannot be read"),
         (["face", "--in", "shards/*.tar"], "no shard matches *.tar in shards"),
         (["face", "--out", "a.txt"], "--out must end as picture files do"),
-        (["face", "--model", "emoji"], "emoji draws pictures; the search needs a CLIP: --model clip"),
+        (["face", "--model", "emoji"], "emoji is no CLIP, and the search needs one: --model clip"),
+        (["face", "--model", "dalle2"], "dalle2 is no CLIP"),
+        (["face", "--model", "autoencoder"], "autoencoder is no CLIP"),
         (["face", "--model", "none.safetensors"], "no checkpoint at none.safetensors"),
         (["face", "--model", "tiny.safetensors"], "holds the network UNet, and a search needs a CLIP"),
         ([], "QUERY"),
@@ -1402,6 +1449,8 @@ def test_a_checkpoint_is_exported_by_its_path_or_by_its_name(name, checkpoint):
         (["missing.safetensors", "made"], "no file 'missing.safetensors'"),
         (["emojis", "made"], "models to export: digit-scenes and emoji"),
         (["", "made"], "no file ''"),
+        (["dalle2", "made"], "cannot be exported"),
+        (["clip", "made"], "holds the network CLIP, which draws no pictures"),
         (["tiny.safetensors", "full"], "full must be empty"),
         (["tiny.safetensors", "tiny.safetensors"], "no folder tiny.safetensors"),
         (["tiny.safetensors"], "FOLDER"),

@@ -9,16 +9,19 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ddpm_core.checkpoint import Checkpoint, load_checkpoint, shipped_checkpoint
+from ddpm_core.checkpoint import Checkpoint, load_checkpoint, load_shipped, shipped_checkpoint
+from ddpm_core.data.captioned_folder import ENDINGS
 from ddpm_core.prediction import noise_predictor
 from ddpm_core.sampling import sampler_named, seeded_noise
 from ddpm_core.scale.recipes import PRESETS
 from ddpm_core.scale.settings import DEFAULTS
 from ddpm_core.scale.speed import autocast, speed_up
+from ddpm_core.support import files
 from ddpm_core.support.memory import in_parts
 from ddpm_core.support.notices import collect_notices
 from ddpm_core.support.tensor_file import CheckpointError
 from ddpm_core.systems.dalle2 import DALLE2, clip_of, unclip
+from ddpm_core.systems.imagen import SuperResolver
 from ddpm_core.systems.second_stage import second_stage_of
 from ddpm_core.text_to_image import NUM_STEPS, TextToImage, generate
 from ddpm_core.unet import UNet
@@ -44,6 +47,10 @@ def what_to_draw(words: Sequence[str], model: str | None) -> tuple[Path, Sequenc
         raise ValueError(f"{first} would be a prompt: for the checkpoint say {first}.safetensors")
     if first in DRAWING and not given and not model:
         raise ValueError(f"{first} would be a prompt: for the model say --model {first}")
+    if first.lower().endswith(ENDINGS) and os.path.isfile(first):
+        raise ValueError(
+            f"{first} is a picture, no prompt: variations of it are drawn by vary {files.quoted(Path(first))}"
+        )
     if any(sign in first for sign in (os.sep, ".")) and os.path.exists(first):
         raise ValueError(f"{first} is no checkpoint: their names end in .safetensors")
     return given or shipped_checkpoint(model or "emoji"), prompts
@@ -67,7 +74,7 @@ def draw(
 
     Picture i has the seed seed + i, and is the same whatever is drawn beside it.
     """
-    loaded = load_checkpoint(path, device)
+    loaded = _loaded(path, device)
     model, schedule, notes = loaded.model, loaded.schedule, loaded.notes
     second = second_stage_of(loaded)
     size = second.shape(picture_size(path, loaded))
@@ -114,6 +121,13 @@ def draw(
     return torch.cat(drawn)
 
 
+def _loaded(path: Path, device: torch.device) -> Checkpoint:
+    """A checkpoint; a file of the course holds what its name says."""
+    if path.stem in DRAWING and path == files.data_folder() / path.name:
+        return load_shipped(path.stem, DALLE2 if path.stem == "dalle2" else TextToImage, device)
+    return load_checkpoint(path, device)
+
+
 def check_finite(drawn: Tensor, path: Path, guidance_scale: float | None, precision: str | None = None) -> None:
     """Raises ValueError, with what may help, where not all that a checkpoint's model has drawn are numbers."""
     if not drawn.isfinite().all():
@@ -129,7 +143,10 @@ def picture_size(path: Path, trained: Checkpoint) -> tuple[int, int, int]:
     Raises CheckpointError where it draws none, or the notes do not say it.
     """
     if not isinstance(trained.model, UNet | TextToImage | DALLE2):
-        raise CheckpointError(f"{path} holds the network {type(trained.model).__name__}, which draws no pictures")
+        what = "which draws no pictures"
+        if isinstance(trained.model, SuperResolver):
+            what += ", but enlarges those that --model imagen and --model dalle2 draw"
+        raise CheckpointError(f"{path} holds the network {type(trained.model).__name__}, {what}")
     if "picture_size" not in trained.notes:
         raise CheckpointError(f"{path} does not say how large its pictures are (picture_size in its notes)")
     return tuple(trained.notes["picture_size"])

@@ -9,9 +9,10 @@ from pathlib import Path
 from safetensors.torch import save
 
 from ddpm_core import blocks, text, unet
-from ddpm_core.checkpoint import Checkpoint, load_checkpoint
+from ddpm_core.checkpoint import SHIPPED, Checkpoint, load_checkpoint, shipped_checkpoint
 from ddpm_core.scale.draw import picture_size
 from ddpm_core.scale.model_card import model_card
+from ddpm_core.scale.recipes import EXPORTABLE
 from ddpm_core.scale.settings import DEFAULTS
 from ddpm_core.support import registry
 from ddpm_core.support.files import make_folder, must_be_empty
@@ -29,6 +30,13 @@ from types import SimpleNamespace
 
 guards = SimpleNamespace(**globals())  # what stands above, under the name that it has below
 """
+
+
+def to_export(name: str) -> Path:
+    """The file of a model of the course by its name, or another file. Raises ValueError where there is none."""
+    if name not in SHIPPED and not os.path.isfile(name):
+        raise ValueError(f"there is no file {name!r}; the course's models to export: {' and '.join(EXPORTABLE)}")
+    return shipped_checkpoint(name) if name in SHIPPED else Path(name)
 
 
 def export_diffusers(checkpoint: Path | str, folder: Path | str) -> None:

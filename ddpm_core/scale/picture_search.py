@@ -15,14 +15,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ddpm_core.checkpoint import load_checkpoint, model_checksum, shipped_checkpoint
+from ddpm_core.checkpoint import SHIPPED, load_checkpoint, load_shipped, model_checksum
 from ddpm_core.data import DataUnavailable, EmojiDataset
 from ddpm_core.data.captioned_folder import ENDINGS, files_in, no_pictures, pictures_among, read_picture, why_not_read
 from ddpm_core.data.emoji import CHECKSUMS
 from ddpm_core.data.one_shard import Shard
 from ddpm_core.data.shard_files import TARS, are_shards, find_shards
 from ddpm_core.data.shards import decoded_picture
-from ddpm_core.scale.recipes import PRESETS
 from ddpm_core.support.files import make_folder
 from ddpm_core.support.notices import collect_notices
 from ddpm_core.support.options import pattern_in_quotes
@@ -149,9 +148,7 @@ def search_pictures(
     index_file: where the index is kept; None: in the user's folder for what can be made again
     say:        is told what a user should know beside the result
     """
-    clip = load_checkpoint(_checkpoint(model), device).model
-    if not isinstance(clip, CLIP):
-        raise CheckpointError(f"{model} holds the network {type(clip).__name__}, and a search needs a CLIP")
+    clip = _clip(model, device)
     _check_where(where)
     with collect_notices() as notices:
         vector = _vector(clip, query, where)  # what is wrong with it shows at once
@@ -222,10 +219,15 @@ def _new_index(clip: CLIP, collection: Collection, say: Callable[[str], None]) -
     return PictureIndex(clip, torch.cat(vectors), labels, notes)
 
 
-def _checkpoint(model: str) -> Path:
-    if model in PRESETS and not Path(model).is_file():
-        raise ValueError(f"{model} draws pictures; the search needs a CLIP: --model clip, or a FILE")
-    return shipped_checkpoint(model) if model == "clip" else Path(model)
+def _clip(model: str, device: torch.device) -> CLIP:
+    if model in SHIPPED and model != "clip" and not Path(model).is_file():
+        raise ValueError(f"{model} is no CLIP, and the search needs one: --model clip, or a FILE")
+    if model == "clip":
+        return load_shipped(model, CLIP, device).model
+    clip = load_checkpoint(Path(model), device).model
+    if not isinstance(clip, CLIP):
+        raise CheckpointError(f"{model} holds the network {type(clip).__name__}, and a search needs a CLIP")
+    return clip
 
 
 def _check_where(where: str) -> None:

@@ -67,8 +67,10 @@ def job_of(settings: dict, preset: str | None, saved: Checkpoint | None) -> Job:
     saved: the run that goes on, with the network in it; settings must not contradict it (ValueError)
     """
     if saved and not isinstance(saved.model, UNet | TextToImage):
+        made_by = f", which is made by {saved.notes['command']}" if "command" in saved.notes else ""
         raise ValueError(
-            f"this command trains what draws pictures; the checkpoint holds the network {type(saved.model).__name__}"
+            "this command trains what draws pictures; the checkpoint holds the network "
+            f"{type(saved.model).__name__}{made_by}"
         )
     if preset or (saved and "preset" in saved.notes):
         return _by_recipe(settings, preset, saved)

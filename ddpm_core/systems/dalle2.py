@@ -22,6 +22,7 @@ from ddpm_core.support.notices import warn_of_prompts
 from ddpm_core.support.registry import register
 from ddpm_core.support.tensor_file import CheckpointError
 from ddpm_core.systems.clip import CLIP
+from ddpm_core.text import padding_mask
 from ddpm_core.text_to_image import NUM_STEPS, prompt_notice
 from ddpm_core.unet import UNet
 
@@ -228,10 +229,20 @@ def unclip(
     the seed; draw_vectors has a guidance_scale and num_steps of its own.
     """
     guards.instance("model", model, DALLE2)
-    vectors = draw_vectors(model.prior, schedule, text_vectors(clip, prompts), seed=seed)
+    texts = text_vectors(clip, prompts)
+    vectors, says_something = draw_vectors(model.prior, schedule, texts, seed=seed), _has_words(clip, prompts)
+    if not says_something.all():  # CLIP has a vector for no words as well, but it would be a condition
+        of_anything = draw_vectors(model.prior, schedule, texts, guidance_scale=0, seed=seed, num_candidates=1)
+        vectors = torch.where(says_something, vectors, of_anything)
     return draw_from_vectors(
         model.decoder, schedule, vectors, shape, guidance_scale, num_steps, seed, sampler, clip_x_0
     )
+
+
+def _has_words(clip: CLIP, prompts: Sequence[str]) -> Tensor:
+    """Whether there is a word in each prompt that clip knows, bool (B, 1)."""
+    tokens = clip.tokenizer(prompts).to(clip.log_temperature.device)
+    return ~padding_mask(tokens)[:, 1:2]  # the first one is the start
 
 
 def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
@@ -266,9 +277,13 @@ def text_difference(vectors: Tensor, before: Tensor, after: Tensor, share: float
 def clip_of(checkpoint: Checkpoint) -> CLIP:
     """The course's CLIP, on the model's device, with whose vectors a checkpoint's DALLE2 was taught.
 
-    Raises FileNotFoundError where its file is missing, and CheckpointError where it is another CLIP.
+    Raises FileNotFoundError where its file is missing, and CheckpointError where it is another CLIP, or where the model
+    was not taught with one.
     """
     guards.instance("checkpoint", checkpoint, Checkpoint, "load_checkpoint(path)")
+    if "clip" not in checkpoint.notes and not isinstance(checkpoint.model, DALLE2):
+        found = type(checkpoint.model).__name__
+        raise CheckpointError(f"a DALLE2 has a CLIP of its own; this checkpoint holds the network {found}, without one")
     clip = shipped_model("clip", CLIP)
     if model_checksum(clip) != checkpoint.notes.get("clip"):
         raise CheckpointError(

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm_core.checkpoint import Checkpoint, load_checkpoint, shipped_checkpoint
+from ddpm_core.checkpoint import Checkpoint, load_shipped, shipped_checkpoint
 from ddpm_core.loss import diffusion_loss
 from ddpm_core.prediction import noise_predictor
 from ddpm_core.sampling import EpsModel, Randomness, randn, sampler_named, seeded_noise
@@ -178,7 +178,7 @@ def super_resolver_of(checkpoint: Checkpoint) -> Checkpoint | None:
         return None
     guards.says_picture_size("checkpoint", checkpoint.notes)
     path = shipped_checkpoint(checkpoint.notes["super_resolver"])
-    loaded = load_checkpoint(path, next(checkpoint.model.parameters()).device)
+    loaded = load_shipped(checkpoint.notes["super_resolver"], nn.Module, next(checkpoint.model.parameters()).device)
     low_size, drawn_size = getattr(loaded.model, "config", {}).get("low_size"), checkpoint.notes["picture_size"][1]
     if not isinstance(loaded.model, SuperResolver) or low_size != drawn_size:
         takes = f"enlarges pictures of {low_size}x{low_size}" if low_size else "enlarges no pictures"

@@ -61,8 +61,11 @@ def test_a_stopped_training_goes_on_and_ends_as_an_uninterrupted_one_does(script
     parts, seconds = script.run("parts", made(), NUM_ITERATIONS, going_on, SCHEDULE)
     assert iterations == [250] and seconds >= 0
     assert all(map(torch.equal, parts.ema_model.parameters(), whole.ema_model.parameters()))
+    for other in ("parts-of-a-system", "part"):
+        (tmp_path / f"{other}-unfinished.safetensors").touch()
     script.publish("parts", parts, SCHEDULE, command="python data/build.py", scores={"a score": 0.5})
     assert sorted(path.name for path in Path(tmp_path).iterdir()) == [
+        "part-unfinished.safetensors",
         "parts.safetensors",
         "whole-unfinished.safetensors",
     ]

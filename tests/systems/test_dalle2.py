@@ -305,8 +305,25 @@ def test_vectors_of_prompts_are_the_clips_and_unknown_words_are_named(cascades):
         text_vectors(clip, ["cat zeppelin"])
 
 
+@pytest.mark.filterwarnings("ignore::ddpm_core.PromptWarning")
+def test_a_prompt_without_a_known_word_sets_no_condition(cascades):
+    """Its pictures are then those of a text that the prior ignores, and the others stay as they are."""
+    checkpoint = loaded(cascades)
+    model, schedule, clip = checkpoint.model, checkpoint.schedule, clip_of(checkpoint)
+    options = dict(shape=(3, 4, 4), num_steps=3, seed=5)
+    *_, drawn = unclip(model, clip, schedule, ["", "noto cat", "zeppelin"], **options)
+    *_, known = unclip(model, clip, schedule, ["noto cat"], **options | dict(seed=6))
+    torch.testing.assert_close(drawn[1:2], known, rtol=0, atol=1e-4)
+    texts = clip.encode_captions(["rocket"] * 3).detach()  # any
+    vectors = draw_vectors(model.prior, schedule, texts, guidance_scale=0, seed=5, num_candidates=1)
+    *_, of_anything = draw_from_vectors(model.decoder, schedule, vectors, **options)
+    torch.testing.assert_close(drawn[[0, 2]], of_anything[[0, 2]], rtol=0, atol=1e-4)
+
+
 def test_both_come_back_from_a_file(prior, decoder, tmp_path):
     schedule = NoiseSchedule(linear_betas(10))
+    with pytest.raises(TypeError, match="schedule must be a NoiseSchedule"):
+        save_checkpoint(tmp_path / "a.safetensors", TrainingState(DALLE2(prior, decoder)))
     save_checkpoint(tmp_path / "a.safetensors", TrainingState(DALLE2(prior, decoder)), schedule)
     model, texts = load_checkpoint(tmp_path / "a.safetensors").model, unit_vectors(2)
     options = dict(num_steps=3)
@@ -331,8 +348,8 @@ def test_another_clip_than_that_of_the_training_is_refused(cascades):
         CheckpointError, match=r"another CLIP than the course's.*git checkout -- data/clip\.safetensors"
     ):
         clip_of(checkpoint)
-    with pytest.raises(CheckpointError, match="another CLIP"):
-        clip_of(loaded(cascades, "stable-diffusion"))  # which says nothing of one
+    with pytest.raises(CheckpointError, match="holds the network TextToImage, without one"):
+        clip_of(loaded(cascades, "stable-diffusion"))
     path.unlink()
     with pytest.raises(FileNotFoundError, match=r"git checkout -- data/clip\.safetensors"):
         clip_of(checkpoint)

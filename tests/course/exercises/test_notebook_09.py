@@ -8,11 +8,12 @@ from scipy.spatial import geometric_slerp
 from sklearn.neighbors import NearestNeighbors
 from torch.nn.functional import normalize
 
-from ddpm_core import SuperResolver, UNet, augmented, dynamic_threshold, text_difference
+from ddpm_core import SuperResolver, UNet, dynamic_threshold, text_difference
 from ddpm_core.course.exercises.cascade_09 import my_super_resolver_input
 from ddpm_core.course.exercises.notebook_09 import my_dynamic_threshold
 from ddpm_core.course.exercises.prior_09 import my_best_candidate
 from ddpm_core.course.exercises.vectors_09 import my_text_difference
+from ddpm_core.systems import augmented
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
