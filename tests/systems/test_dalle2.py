@@ -26,17 +26,15 @@ from ddpm_core import (
     linear_betas,
     load_checkpoint,
     save_checkpoint,
-    scaled,
     shipped_checkpoint,
     slerp,
     super_resolver_of,
     text_difference,
-    text_vectors,
     train,
     unclip,
 )
 from ddpm_core.checkpoint import model_checksum
-from ddpm_core.systems import dalle2
+from ddpm_core.systems import dalle2, scaled, text_vectors
 
 D = 8
 

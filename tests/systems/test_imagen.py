@@ -14,14 +14,12 @@ from ddpm_core import (
     NoiseSchedule,
     TrainingState,
     UNet,
-    augmented,
     dynamic_threshold,
     linear_betas,
     load_checkpoint,
     sample,
     save_checkpoint,
     shipped_checkpoint,
-    shrunk,
     super_resolve,
     super_resolved,
     super_resolver_of,
@@ -30,7 +28,7 @@ from ddpm_core import (
 )
 from ddpm_core.support import memory
 from ddpm_core.support.pixels import from_bytes
-from ddpm_core.systems import imagen
+from ddpm_core.systems import augmented, imagen, shrunk
 from ddpm_core.systems.imagen import SuperResolver
 
 

@@ -94,7 +94,7 @@ def vectors(name: str, vectors: object, dim: int | None = None, look: bool = Tru
 def _remedy(name: str, value: object) -> str:
     """How texts, pictures and one vector become vectors."""
     if isinstance(value, str) or (isinstance(value, Sequence) and value and isinstance(value[0], str)):
-        return ": text_vectors(clip, prompts) makes them of a list of texts"
+        return ": text_vectors(clip, prompts) of ddpm_core.systems makes them of a list of texts"
     if not isinstance(value, Tensor):
         return ""
     hints = {1: f": {name}[None] is a batch of one", 4: ": clip.encode_pictures(pictures) makes them"}
