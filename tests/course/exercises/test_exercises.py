@@ -36,6 +36,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from ddpm_core import *
+from ddpm_core.systems import augmented, scaled, shrunk, text_vectors
 """
 
 
