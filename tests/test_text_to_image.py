@@ -148,7 +148,7 @@ def test_a_sampler_that_is_given_no_text_says_how_to_give_it(predicts, schedule,
     eps_model = noise_predictor(model, schedule)
     with pytest.raises(ValueError, match=r"TextToImage reads tokens: guided\(eps_model, tokens, model\.null_cond\)"):
         sample(eps_model, schedule, noise)
-    with pytest.raises(ValueError, match="train takes it as cond and null_cond"):
+    with pytest.raises(ValueError, match="train takes them as cond and null_cond"):
         next(train(TrainingState(model), schedule, noise.tanh(), 2, 2))
     sample(guided(eps_model, model.tokenizer(CAPTIONS[:1] * 5), model.null_cond), schedule, noise)
 
