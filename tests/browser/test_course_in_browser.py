@@ -146,7 +146,7 @@ def test_the_guidance_slider_brings_another_picture(box, notebook):
     assert float(box.locator(".widget-readout").inner_text()) > float(scale)
 
 
-@pytest.mark.notebooks_with("prompt_box(six")
+@pytest.mark.notebooks_with('prompt_box(six, "openmoji')
 @pytest.mark.parametrize(
     "prompt, note",
     [("openmoji cat", ""), ("flat 企鹅", ""), ("noto zeppelin", '"zeppelin"')],
