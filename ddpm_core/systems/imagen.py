@@ -148,8 +148,7 @@ def super_resolve(
     guards.number("level", level, least=0, most=model.config["most_level"])
     guards.whole_number("size", size)
     x_T, generators = seeded_noise(seed, (*low.shape[:2], size, size), low.device)
-    levels = torch.full((len(low),), float(level), device=low.device)
-    eps_model = model.eps_model(schedule.to(low.device).trusting(), augmented(low, levels, generators), levels)
+    eps_model = model.eps_model(schedule.to(low.device).trusting(), augmented(low, level, generators), level)
     return sampler_named(sampler, generators)(eps_model, schedule, x_T, num_steps)
 
 
