@@ -28,6 +28,7 @@ from ddpm_core import (
     save_checkpoint,
 )
 from ddpm_core.checkpoint import model_checksum
+from ddpm_core.course.profile import choose_profile
 from ddpm_core.training_state import LastGood
 
 
@@ -41,6 +42,12 @@ def digits() -> Tensor:
 def reader() -> DigitReader:
     """The judge of drawn digits."""
     return DigitReader()
+
+
+@pytest.fixture(scope="session")
+def device() -> torch.device:
+    """The machine's graphics card where it has one; for tests marked device, which tools/gpu.py runs there."""
+    return choose_profile().device
 
 
 @pytest.fixture(scope="session")

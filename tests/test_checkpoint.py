@@ -230,12 +230,12 @@ def test_a_device_that_is_not_there_is_named_and_the_file_is_not_called_damaged(
         load_checkpoint(path, device)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_checkpoint_loads_on_the_device_that_is_asked_for(state, training, schedule, path):
+@pytest.mark.device
+def test_a_checkpoint_loads_on_the_device_that_is_asked_for(state, training, schedule, path, device):
     save_checkpoint(path, state, schedule, with_training=True)
-    checkpoint = load_checkpoint(path, "cuda")
-    assert checkpoint.schedule.betas.device.type == "cuda"
-    assert next(checkpoint.model.parameters()).device.type == "cuda"
+    checkpoint = load_checkpoint(path, device)
+    assert checkpoint.schedule.betas.device.type == device.type
+    assert next(checkpoint.model.parameters()).device.type == device.type
 
 
 CAPTIONS = ["a red seven", "红色的七", "the digit seven in blue"]

@@ -1180,6 +1180,7 @@ def test_a_place_that_cannot_be_written_to_shows_before_the_work(checkpoint, mon
 
 
 @pytest.mark.slow
+@pytest.mark.device
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send to another process")
 def test_ctrl_c_saves_and_says_so_and_resume_goes_on():
     path = Path("long.safetensors")

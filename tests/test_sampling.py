@@ -19,8 +19,6 @@ from ddpm_core import (
     sample,
 )
 
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-
 
 class GaussianPredictor:
     """The best possible noise predictor where every value of the data is drawn from N(mean, deviation^2)."""
@@ -324,10 +322,10 @@ def test_sampling_keeps_no_gradients_and_does_not_turn_off_those_of_its_caller(s
         assert torch.is_grad_enabled()
 
 
-@needs_cuda
-def test_a_schedule_on_another_device_follows_the_noise(schedule):
-    *_, x_0 = sample(lambda x_t, t: x_t * 0.1, schedule, noise(2, 1, 4, 4).cuda(), num_steps=5)
-    assert x_0.device.type == "cuda"
+@pytest.mark.device
+def test_a_schedule_on_another_device_follows_the_noise(schedule, device):
+    *_, x_0 = sample(lambda x_t, t: x_t * 0.1, schedule, noise(2, 1, 4, 4).to(device), num_steps=5)
+    assert x_0.device.type == device.type
 
 
 @pytest.mark.parametrize(

@@ -339,11 +339,11 @@ def test_a_prompt_of_unknown_words_alone_is_sampled_like_the_empty_one(model, sc
     assert torch.equal(unknown, empty)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_prompts_follow_the_model_to_its_device(model, schedule):
-    on_gpu = copy.deepcopy(model).cuda()
-    assert on_gpu.null_cond.device.type == "cuda"
-    assert last(generate(on_gpu, schedule, CAPTIONS, SHAPE, num_steps=2)).device.type == "cuda"
+@pytest.mark.device
+def test_prompts_follow_the_model_to_its_device(model, schedule, device):
+    there = copy.deepcopy(model).to(device)
+    assert there.null_cond.device.type == device.type
+    assert last(generate(there, schedule, CAPTIONS, SHAPE, num_steps=2)).device.type == device.type
 
 
 @pytest.mark.parametrize(

@@ -245,9 +245,9 @@ def test_a_network_in_the_models_place_is_called_instead_of_it(new_run, digits, 
     assert calls == [8, 8, 8]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_pictures_and_schedule_follow_the_model_to_its_device(digits, schedule):
-    state = TrainingState(UNet(1, (8, 8)).cuda())
+@pytest.mark.device
+def test_pictures_and_schedule_follow_the_model_to_its_device(digits, schedule, device):
+    state = TrainingState(UNet(1, (8, 8)).to(device))
     assert len(finish(train(state, schedule, digits, 3, **FAST))) == 3
     assert len(finish(train(state, schedule, lambda start: repeat((digits[:8], None)), 6, **FAST))) == 6
 
@@ -286,6 +286,30 @@ def test_a_batch_too_large_for_the_device_says_what_to_lower_and_keeps_the_run(d
 def test_an_error_of_another_kind_is_not_taken_for_a_lack_of_memory(digits, schedule):
     with pytest.raises(RuntimeError, match=r"^shapes do not fit$"):
         finish(train(TrainingState(Raises(RuntimeError("shapes do not fit"))), schedule, digits, 10, **FAST))
+
+
+@pytest.mark.device
+def test_a_batch_that_no_device_holds_is_one_sentence_and_training_goes_on_with_a_smaller_one(digits, device, schedule):
+    state = TrainingState(UNet(1, (8, 8)).to(device))
+    finish(train(state, schedule, digits, 3, **FAST))
+    with pytest.raises(OutOfMemory, match=f"does not hold a batch of {2**50}: lower batch_size"):
+        next(train(state, schedule, digits, 6, batch_size=2**50))
+    assert len(finish(train(state, schedule, digits, 6, **FAST))) == 6
+
+
+@pytest.mark.device
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="a card's allocator can be given a limit; the test below")
+def test_a_card_that_is_full_in_the_middle_of_a_batch_is_free_again_for_a_smaller_one(digits, schedule):
+    card = torch.device("cuda")
+    state = TrainingState(UNet(1, (32, 32)).to(card))
+    total = torch.cuda.get_device_properties(card).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, (torch.cuda.memory_reserved() + 2**30) / total))
+    try:
+        with pytest.raises(OutOfMemory, match="does not hold a batch of 200000"):
+            next(train(state, schedule, digits, 3, batch_size=200_000))
+        assert len(finish(train(state, schedule, digits, 3, **FAST))) == 3
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
 
 
 @pytest.mark.slow

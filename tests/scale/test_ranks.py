@@ -1,5 +1,6 @@
 """Several processes, started by torchrun as on a cluster, against one process."""
 
+import copy
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from click.testing import CliRunner
 
 from ddpm_core import (
@@ -16,6 +18,7 @@ from ddpm_core import (
     NoiseSchedule,
     PictureTextShards,
     TrainingState,
+    UNet,
     cosine_betas,
     load_checkpoint,
     train,
@@ -253,6 +256,27 @@ def test_only_a_connection_that_is_gone_is_taken_for_a_lost_process(monkeypatch,
     with pytest.raises(told) as caught, join_ranks(torch.device("cpu")):
         raise error
     assert type(caught.value) is told
+
+
+@pytest.mark.device
+def test_the_backend_of_the_device_shares_out_and_gathers(device, tmp_path, monkeypatch):
+    backend = "nccl" if device.type == "cuda" else "gloo"  # NCCL works with one process, too
+    dist.init_process_group(backend, init_method=(tmp_path / "store").as_uri(), rank=0, world_size=1)
+    try:
+        alone = UNet(1, (8, 8)).to(device)
+        torch.nn.init.normal_(alone.head[-1].weight, std=0.1)  # untrained it is 0
+        model = copy.deepcopy(alone)
+        with monkeypatch.context() as patched:
+            patched.setattr(ranks, "num_ranks", lambda: 2)  # one process alone would not be wrapped
+            shared = share_out(model)
+        x_t, t = torch.randn(4, 1, 8, 8, device=device), torch.arange(4, device=device)
+        for network in (alone, shared):
+            network(x_t, t).square().mean().backward()
+        for expected, found in zip(alone.parameters(), model.parameters(), strict=True):
+            torch.testing.assert_close(found.grad, expected.grad, rtol=1e-3, atol=1e-6)
+        assert torch.equal(torch.cat(ranks._from_all_ranks(t)), t)
+    finally:
+        dist.destroy_process_group()
 
 
 def test_processes_that_torchrun_did_not_start_are_refused(monkeypatch):
