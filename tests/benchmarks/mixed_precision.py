@@ -20,9 +20,13 @@ ITERATIONS, TARGET = 10_000, 0.05
 def main(argv: Sequence[str] | None = None) -> None:
     options = common.parse(__doc__, argv)
     iterations = 30 if options.quick else ITERATIONS
-    rows = [learn(precision, iterations) for precision in PRECISIONS]
-    reference = rows[0]["loss at the end"]
-    targets = []
+    rows, targets = [], []
+    try:
+        for precision in PRECISIONS:
+            rows.append(learn(precision, iterations))
+    except KeyboardInterrupt:
+        print("stopped: what was measured until now")
+    reference = rows[0]["loss at the end"] if rows else math.nan
     for row in rows[1:]:
         name = row["precision"]
         targets.append(common.target(f"losses that are no number, {name}", row["no number"], at_most=0))
