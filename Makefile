@@ -13,7 +13,7 @@ HEART := $(wildcard $(patsubst ddpm_core/%.py,tests/test_%.py,$(wildcard ddpm_co
 PACKAGE_STYLE := --extend-exclude notebooks .
 NOTEBOOK_STYLE := --line-length 100 notebooks
 
-.PHONY: help setup lab quick unit slow nbval browser test course notebooks lint bench links offline clean
+.PHONY: help setup lab quick unit slow nbval browser test course notebooks lint bench gpu wheels links offline clean
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -62,6 +62,12 @@ bench: setup  ## speed and memory beside other libraries; ONLY=training_speed ru
 		|| echo "going on without the peers that could not be installed"
 	for name in $(or $(ONLY),$(BENCHMARKS)); do $(BIN)/python tests/benchmarks/$$name.py $(TRY) || exit; done
 	$(BIN)/python tests/benchmarks/summary.py $(TRY)
+
+gpu: setup  ## all of it on this machine's graphics card: notebooks, tests, speed, training (8 minutes)
+	$(BIN)/python tools/gpu.py
+
+wheels: setup  ## what a machine with a card and without a network lacks, less than 15 MB (build/wheels)
+	$(BIN)/python tools/gpu.py --fetch-wheels build/wheels
 
 links: setup  ## REPO=owner/name on GitHub: "Open in Colab" badges; REPO= takes them out
 	@$(BIN)/python tools/links.py $(if $(filter command line,$(origin REPO)),"$$REPO")
