@@ -51,7 +51,7 @@ CHECKSUMS = {
     "mnist-held-out.txt": "41161b3de39ec01965971d1ef6590fd03943d81aea4d6bdb0d4791c1ae2e2cbb",
     "mnist-train.png": "19cdbc13c57f3c492b6d054a5232faed0863aa2cc0563593605c0bb69156fe72",
     "mnist-train.txt": "b3b77923f29324ff8d3f4b832a6ef0213b669ee8db6709b87265feff25dec58c",
-    "stable-diffusion.safetensors": "329be45a690054ee3f848a2abd5687623ff1a750f06edb9fa1d1006118e01e72",
+    "stable-diffusion.safetensors": "fa2f13c059a9c179152597b47296efa8911f32dbc970d278e0a81e369c2f7066",
 } | emoji.CHECKSUMS  # sha256 of the files in data/
 INSTALL = "run make setup, or: pip install -e .[lab,test]"
 ON_THIS_MACHINE = " on this machine"

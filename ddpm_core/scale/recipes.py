@@ -177,7 +177,7 @@ PRESETS = {
         EMOJI,
         load=partial(_load_emoji, size=64),
         unet=dict(channels=(96, 192), patch_size=2, predicts="x_0"),
-        num_iterations=20_000,
+        num_iterations=40_000,
         options=EMOJI.options | dict(bounded=False),
         score=_score_with_clip,
         clip="clip",
