@@ -3,7 +3,7 @@ BIN := .venv/bin
 FIRST := notebooks/01_sampling_from_a_gaussian.ipynb
 # JupyterLab refuses to run as root, as in a container, unless told.
 LABFLAGS ?= $(if $(filter 0,$(shell id -u)),--allow-root)
-BENCHMARKS := $(filter-out common peers summary,$(basename $(notdir $(wildcard tests/benchmarks/*.py))))
+BENCHMARKS := $(filter-out common peers summary device_%,$(basename $(notdir $(wildcard tests/benchmarks/*.py))))
 TRY := $(if $(QUICK),--quick)
 # Tests work on tiny tensors, for which a second thread costs more than it brings.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest

@@ -278,6 +278,14 @@ def target(
     return dict(what=what, value=value, at_least=at_least, at_most=at_most, met=met)
 
 
+def row_of(measure: Callable[..., dict], *arguments: object) -> dict:
+    """A row of a table, or one that says what went wrong: the others are not lost for it."""
+    try:
+        return measure(*arguments)
+    except Exception as error:
+        return dict(failed=f"{arguments[0]}, {arguments[1]}: {(str(error) or type(error).__name__).splitlines()[0]}")
+
+
 def report(
     name: str,
     title: str,

@@ -30,10 +30,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             # To compile takes longer than to draw: shown for pixels and for latents.
             num_switches = 1 if not on_gpu else 3 if name in ("emoji", "stable-diffusion") else 2
             for switch in SWITCHES[:num_switches]:
-                rows.append(draw(name, switch, count, num_steps, options))
+                rows.append(common.row_of(draw, name, switch, count, num_steps, options))
     except KeyboardInterrupt:
         print("stopped: what was measured until now")
-    fastest = min((row["seconds"] for row in rows if row["model"] == "emoji"), default=None)
+    fastest = min((row["seconds"] for row in rows if row.get("model") == "emoji"), default=None)
     targets = [common.target("64 emoji, 50 steps, seconds", fastest, at_most=1)] if not options.quick and on_gpu else []
     title = f"Drawing {count} pictures in {num_steps} steps"
     common.report("device_drawing", title, rows, targets, options=options)

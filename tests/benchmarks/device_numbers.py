@@ -6,7 +6,8 @@ once. The reference is float32 on the CPU. "loss" is how far the loss is from th
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 
 import common
 import torch
@@ -25,7 +26,9 @@ Inputs = tuple[Tensor, ...]
 def networks() -> Iterator[tuple[str, nn.Module, Inputs]]:
     """Name, network as it ships, and inputs of its size."""
     t = torch.randint(200, (BATCH,))
-    yield "digits, untrained", UNet(1, (32, 64)), (torch.randn(BATCH, 1, 28, 28), t)
+    digits = UNet(1, (32, 64))
+    torch.nn.init.normal_(digits.head[-1].weight, std=0.1)  # untrained it is 0
+    yield "digits, untrained", digits, (torch.randn(BATCH, 1, 28, 28), t)
     for name, size in (("emoji", (3, 32, 32)), ("stable-diffusion", (4, 16, 16)), ("imagen", (3, 16, 16))):
         model = load_shipped(name, TextToImage).model
         tokens = model.tokenizer(["noto rocket", "红色的苹果"] * (BATCH // 2))
@@ -45,18 +48,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = common.parse(__doc__, argv)
     torch.manual_seed(0)
     rows = []
-    for name, network, inputs in networks():
-        rows += compare(name, network.eval().requires_grad_(True), inputs)
-        if options.quick and len(rows) > 8:
-            break
+    try:
+        for name, network, inputs in networks():
+            rows += compare(name, network.eval().requires_grad_(True), inputs)
+            if options.quick and len(rows) > 8:
+                break
+    except KeyboardInterrupt:
+        print("stopped: what was measured until now")
     targets = []
     for precision, limit in ROUNDING.items():
-        worst = max(row["loss"] for row in rows if row["precision"] == precision)
+        worst = largest(row["loss"] for row in rows if row["precision"] == precision)
         targets.append(common.target(f"{precision}: the loss that is furthest off", worst, at_most=limit))
-    worst = max(row["gradient"] for row in rows if row["precision"] == "float32")
+    worst = largest(row["gradient"] for row in rows if row["precision"] == "float32")
     targets.append(common.target("float32: the gradient that is furthest off", worst, at_most=1e-3))
     title = "The same losses and gradients as float32 on a CPU: how far off, relative"
     common.report("device_numbers", title, rows, targets, options=options)
+
+
+def largest(values: Iterable[float]) -> float | None:
+    """NaN where there is one, which max would skip; None of nothing."""
+    values = list(values)
+    return math.nan if any(map(math.isnan, values)) else max(values, default=None)
 
 
 def compare(name: str, network: nn.Module, inputs: Inputs) -> list[dict]:

@@ -26,6 +26,7 @@ def environment(monkeypatch):
     """What main sets for its parts is set back."""
     monkeypatch.setattr(os, "environ", os.environ.copy())
     monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(gpu, "listen_to_signals", lambda: None)
 
 
 def part(name: str, program: str, **options) -> Part:
@@ -52,7 +53,8 @@ def test_a_part_whose_time_is_up_may_write_down_what_it_has(tmp_path, monkeypatc
     monkeypatch.setattr(gpu, "GRACE", 4)
     path = tmp_path / "found"
     patient = f"""
-import time, pathlib
+import time, pathlib, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background have deaf children
 try:
     time.sleep(60)
 except KeyboardInterrupt:
@@ -87,12 +89,43 @@ def test_what_does_not_fit_is_left_out_and_named_with_what_it_needs(tmp_path):
     assert "300 s" in long.why and "--budget" in long.why
 
 
+def test_two_parts_run_side_by_side_where_the_card_has_memory_for_both(tmp_path):
+    one, two = (part(name, "", gigabytes=10) for name in ("one", "two"))
+    assert gpu.can_begin(two, [one], memory=24, jobs=2) and not gpu.can_begin(two, [one], memory=16, jobs=2)
+    assert gpu.can_begin(two, [], memory=1, jobs=1)  # run_all leaves it out
+
+
+def test_whoever_ends_the_script_ends_its_parts_too(tmp_path):
+    pid = tmp_path / "pid"
+    program = f"""
+import sys; sys.path.insert(0, {str(ROOT / "tools")!r})
+import time, pathlib, gpu
+gpu.listen_to_signals()
+sleeper = "import os, pathlib, time; pathlib.Path({str(pid)!r}).write_text(str(os.getpid())); time.sleep(99)"
+parts = [gpu.Part(name, [sys.executable, "-c", sleeper], 1, 0) for name in ("first", "second")]
+try:
+    gpu.run_all(parts, time.monotonic() + 99, 16, 1, pathlib.Path({str(tmp_path)!r}), quick=False)
+finally:
+    print([(part.name, part.state, part.why) for part in parts])
+"""
+    script = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    while not (pid.exists() and pid.read_text()):
+        time.sleep(0.05)
+    script.terminate()
+    out, _ = script.communicate(timeout=30)
+    assert "('first', 'stopped', 'stopped by hand'), ('second', 'not begun', '')" in out
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+
+
 def test_shares_are_of_the_time_that_is_left_and_what_runs_side_by_side_shares_less():
     first, second = part("first", "", share=1), part("second", "", share=3)
     left = 100 + gpu.GRACE / 2
     assert gpu.limit_of(first, [second], left, 1, quick=False) == pytest.approx(25)
     assert gpu.limit_of(first, [second], left, 2, quick=False) == pytest.approx(50)
     assert gpu.limit_of(second, [], left, 1, quick=False) == pytest.approx(100)
+    first.least = 60  # what a part needs it gets, as far as there is time
+    assert gpu.limit_of(first, [second], left, 1, quick=False) == pytest.approx(60)
 
 
 # ---------------------------------------------------------------- what was found
@@ -104,7 +137,9 @@ def test_tests_and_notebooks_are_counted_and_what_failed_is_named(tmp_path):
     tests.command += ["-p", "no:cacheprovider", str(tmp_path / "test_two.py")]
     run(tests, out=tmp_path)
     assert tests.state == "failed" and tests.why.startswith("1 failed: tests, test_wrong")
-    assert {name: tests.rows[0][name] for name in ("result", "of", "failed")} == dict(result="failed", of=2, failed=1)
+    assert {name: tests.rows[0][name] for name in ("result", "count", "failed")} == dict(
+        result="failed", count=2, failed=1
+    )
 
 
 def test_a_notebook_leaves_its_executed_copy(tmp_path, monkeypatch):
@@ -114,7 +149,7 @@ def test_a_notebook_leaves_its_executed_copy(tmp_path, monkeypatch):
     path = tmp_path / "07_short.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
     (found,) = run(gpu.notebook(path, tmp_path, 1, 0), out=tmp_path)
-    assert found.state == "failed" and "1 failed: notebook 07, Cell 1" in found.why and found.rows[0]["of"] == 3
+    assert found.state == "failed" and "1 failed: notebook 07, Cell 1" in found.why and found.rows[0]["count"] == 3
     copy = nbformat.read(tmp_path / "notebooks" / path.name, 4)
     assert copy.cells[0].outputs[0].text == "42\n" and copy.cells[2].outputs[0].data["text/plain"] == "'after it'"
 
@@ -156,10 +191,27 @@ def test_a_number_that_makes_no_sense_is_named(arguments, words, capsys):
 
 
 def test_a_part_that_is_not_there_and_a_folder_without_wheels_are_named(tmp_path, environment):
-    with pytest.raises(SystemExit, match="--only knows speed, drawing, tests"):
-        gpu.main(["--device", "cpu", "--quick", "--out", str(tmp_path), "--only", "notbook"])
+    out = ["--device", "cpu", "--quick", "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit, match=r"--only notbook: there is no such part. The parts are speed, drawing, tests"):
+        gpu.main([*out, "--only", "tests", "notbook"])
     with pytest.raises(SystemExit, match="no wheels in"):
-        gpu.main(["--device", "cpu", "--out", str(tmp_path), "--wheels", str(tmp_path)])
+        gpu.main([*out, "--wheels", str(tmp_path)])
+
+
+def test_only_a_folder_of_its_own_is_emptied(tmp_path, environment):
+    mine, ours, file = tmp_path / "mine", tmp_path / "ours", tmp_path / "file"
+    mine.mkdir()
+    (mine / "README.md").write_text("mine")
+    file.write_text("mine")
+    for out, words in ((mine, "give --out a new folder"), (file, "is a file")):
+        with pytest.raises(SystemExit, match=words):
+            gpu.main(["--device", "cpu", "--out", str(out)])
+    assert (mine / "README.md").read_text() == file.read_text() == "mine"
+    options = gpu.parse(["--out", str(ours)])
+    gpu.prepare_folder(options)
+    (ours / "device_speed.json").write_text("of an earlier run")
+    gpu.prepare_folder(options)
+    assert [path.name for path in ours.iterdir()] == [gpu.MARK]
 
 
 def everything_behind(*names: str) -> set[str]:
