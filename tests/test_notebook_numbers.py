@@ -59,6 +59,7 @@ def shown(cells) -> set[float]:
         for output in cell.get("outputs", []):
             texts += [output.get("text", ""), str(output.get("metadata", ""))]  # an alt text tells a figure's title
             texts += [text for mime, text in output.get("data", {}).items() if mime.startswith("text/")]
+    texts = [text for text in texts if "<progress" not in text]  # its seconds are others in every run
     return {float(re.sub("[,_]", "", word)) for word in re.findall(r"\d[\d,_]*(?:\.\d+)?(?:e-?\d+)?", " ".join(texts))}
 
 
