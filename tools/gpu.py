@@ -359,7 +359,11 @@ def finish(part: Part, out: Path, stopped: str = "") -> None:
     part.seconds = time.monotonic() - part.began
     code = part.process.returncode
     part.state = "stopped" if stopped else "failed" if code else "done"
-    part.rows, part.why = list(rows_of(part, out)), stopped
+    part.why = stopped
+    try:
+        part.rows = list(rows_of(part, out))
+    except Exception as error:  # a file that was being written when the part was ended
+        part.why = f"{stopped}; what it left cannot be read ({type(error).__name__})".removeprefix("; ")
     if part.state == "failed":
         text = log_of(part, out).read_text("utf-8", "replace").replace("\r", "\n")
         lines = [line.strip() for line in text.splitlines() if line.strip()]

@@ -142,6 +142,13 @@ def test_tests_and_notebooks_are_counted_and_what_failed_is_named(tmp_path):
     )
 
 
+def test_a_file_that_was_half_written_stops_no_other_part(tmp_path):
+    xml = tmp_path / "tests.xml"
+    half = part("tests", f"import pathlib; pathlib.Path({str(xml)!r}).write_text('<testsuites><testsu')")
+    _, after = run(half, part("after", ""), out=tmp_path, jobs=1)
+    assert after.state == "done" and "cannot be read (ParseError)" in half.why and half.rows == []
+
+
 def test_a_notebook_leaves_its_executed_copy(tmp_path, monkeypatch):
     for name, value in (("DDPM_PROGRESS", ""), ("PYTHONPATH", str(ROOT / "tools"))):
         monkeypatch.setenv(name, value)
