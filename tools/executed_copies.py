@@ -9,11 +9,13 @@ def pytest_addoption(parser) -> None:
     parser.addoption("--executed", type=Path, help="folder of the executed copies")
 
 
-def pytest_runtest_teardown(item) -> None:
-    outputs, folder = getattr(item, "test_outputs", None), item.config.option.executed
-    if outputs is None or folder is None:
-        return
-    item.cell.outputs = outputs
-    folder.mkdir(parents=True, exist_ok=True)
-    # After every cell, so that a run that is stopped leaves what it has.
-    nbformat.write(item.parent.nb, folder / item.parent.path.name)
+def pytest_sessionfinish(session) -> None:
+    """At the end, also of a run that is interrupted: written after every cell, they would count in its seconds."""
+    folder, notebooks = session.config.option.executed, {}
+    for item in session.items if folder else ():
+        if getattr(item, "test_outputs", None) is not None:
+            item.cell.outputs = item.test_outputs
+            notebooks[item.parent.path.name] = item.parent.nb
+    for name, notebook in notebooks.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, folder / name)

@@ -50,6 +50,7 @@ class Part:
     share: float  # of the time that is left, beside the shares of the parts that are still to come
     least: float  # seconds, without which it says nothing
     gigabytes: float = 1.0  # of the card's memory
+    most: float | None = None  # seconds that it should take
     alone: bool = False  # whether it measures time, so that nothing may run beside it
     folder: Path | None = None  # in which it runs; None: the course's
     # What came of it.
@@ -90,12 +91,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 def listen_to_signals() -> None:
     """Whoever ends this script ends its parts, too."""
 
-    def stop(*_) -> None:
+    def interrupt(*_) -> None:
         raise KeyboardInterrupt
 
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
-            signal.signal(getattr(signal, name), stop)  # a script that runs this in the background made it deaf
+            signal.signal(getattr(signal, name), interrupt)  # a script that runs this in the background made it deaf
 
 
 def chosen(parts: list[Part], only: list[str] | None) -> list[Part]:
@@ -130,13 +131,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def fetch_wheels(folder: Path, python: str) -> None:
     """The wheels of WHEELS for Linux on x86, whatever this machine is."""
-    for old in folder.glob("*.whl"):  # another version of a package would be installed as well
-        old.unlink()
+    ours = set(WHEELS.split())
+    for old in folder.glob("*.whl"):
+        if old.name.split("-")[0].replace("_", "-").lower() in ours:
+            old.unlink()  # another version of a package would be installed as well
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"]
     where = [f"--platform=manylinux_2_{minor}_x86_64" for minor in GLIBC] + ["--platform=manylinux2014_x86_64"]
     for_what = ["--only-binary=:all:", f"--python-version={python}", "--implementation=cp", *where]
     pins = ["--constraint", str(ROOT / "constraints.txt")]
-    if subprocess.run([*pip, *for_what, *pins, "--dest", str(folder), *WHEELS.split()]).returncode:
+    if subprocess.run([*pip, *for_what, *pins, "--dest", str(folder), *sorted(ours)]).returncode:
         sys.exit("pip could not get all packages (its message is above); this needs a network.")
     files = list(folder.glob("*.whl"))
     print(f"{len(files)} packages, {sum(file.stat().st_size for file in files) / 1e6:.1f} MB, in {folder}")
@@ -260,7 +263,7 @@ def notebook(path: Path, out: Path, share: float, least: float) -> Part:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "executed_copies"]
     command += ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=600", f"--executed={out / 'notebooks'}"]
     xml = f"--junitxml={out / f'notebook_{path.name[:2]}.xml'}"
-    return Part(f"notebook {path.name[:2]}", [*command, xml, str(path)], share, least, 4)
+    return Part(f"notebook {path.name[:2]}", [*command, xml, str(path)], share, least, 4, most=300)
 
 
 def training(preset: str, out: Path, share: float, least: float) -> Part:
@@ -268,7 +271,8 @@ def training(preset: str, out: Path, share: float, least: float) -> Part:
     command = [sys.executable, "-m", "ddpm_core", "train", "--preset", preset, "--save-every", "2000"]
     if os.environ["DDPM_PROFILE"] == "gpu":
         command += ["--compile", "graphs"]
-    return Part(f"training {preset}", command, share, least, 6, folder=out / f"training_{preset}")
+    most = 600 if preset == "emoji" else None
+    return Part(f"training {preset}", command, share, least, 6, most, folder=out / f"training_{preset}")
 
 
 # ---------------------------------------------------------------- running
@@ -353,7 +357,8 @@ def finish(part: Part, out: Path, stopped: str = "") -> None:
     if os.name == "posix":
         with suppress(ProcessLookupError):
             os.killpg(part.process.pid, signal.SIGKILL)
-    part.process.kill()
+    else:
+        part.process.kill()
     with suppress(subprocess.TimeoutExpired):
         part.process.wait(5)  # one that hangs in a driver does not die
     part.seconds = time.monotonic() - part.began
@@ -428,12 +433,11 @@ def report(parts: list[Part], card: dict[str, str], out: Path, options: argparse
     rows = [dict(part=part.name, state=part.state, seconds=part.seconds, why=part.why) for part in parts]
     targets = []
     for part in parts if not options.quick else ():
-        at_most = 300 if part.name.startswith("notebook") else 600 if part.name == "training emoji" else None
-        # One that was stopped took longer than that, where it got so long.
-        if at_most and (part.state == "done" or (part.state == "stopped" and part.seconds > at_most)):
-            targets.append(common.target(f"{part.name}, seconds", part.seconds, at_most=at_most))
-        elif at_most:
-            targets.append(common.target(f"{part.name}, seconds", None, at_most=at_most))
+        if part.most:
+            # One that was stopped took longer, where it got so long.
+            is_known = part.state == "done" or (part.state == "stopped" and part.seconds > part.most)
+            seconds = part.seconds if is_known else None
+            targets.append(common.target(f"{part.name}, seconds", seconds, at_most=part.most))
     shared = argparse.Namespace(quick=options.quick, out=out)
     notes = [f"{name}: {value}" for name, value in card.items()]
     details = [row for part in parts for row in part.rows]

@@ -161,6 +161,23 @@ def test_a_notebook_leaves_its_executed_copy(tmp_path, monkeypatch):
     assert copy.cells[0].outputs[0].text == "42\n" and copy.cells[2].outputs[0].data["text/plain"] == "'after it'"
 
 
+@pytest.mark.slow
+def test_a_notebook_that_is_stopped_leaves_the_cells_that_ran(tmp_path, monkeypatch):
+    for name, value in (("DDPM_PROGRESS", ""), ("PYTHONPATH", str(ROOT / "tools"))):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(gpu, "GRACE", 8)
+    cells = [nbformat.v4.new_code_cell(source) for source in ("print(6 * 7)", "import time; time.sleep(90)")]
+    path = tmp_path / "07_long.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    stopped = gpu.notebook(path, tmp_path, 1, 0)
+    # Where the tests run in the background, their children do not hear SIGINT.
+    hears = "import signal, runpy, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    stopped.command[1:3] = ["-c", hears + "sys.argv[0] = 'pytest'; runpy.run_module('pytest', run_name='__main__')"]
+    run(stopped, seconds=14, out=tmp_path)
+    assert stopped.state == "stopped" and stopped.rows[0]["result"] == "stopped"
+    assert nbformat.read(tmp_path / "notebooks" / path.name, 4).cells[0].outputs[0].text == "42\n"
+
+
 # ---------------------------------------------------------------- the machine
 
 
@@ -219,6 +236,18 @@ def test_only_a_folder_of_its_own_is_emptied(tmp_path, environment):
     (ours / "device_speed.json").write_text("of an earlier run")
     gpu.prepare_folder(options)
     assert [path.name for path in ours.iterdir()] == [gpu.MARK]
+
+
+def test_of_the_wheels_in_a_folder_only_older_ones_of_ours_go(tmp_path, monkeypatch):
+    for name in ("rpds_py-1.0-cp312-cp312-linux.whl", "mine-1.0-py3-none-any.whl"):
+        (tmp_path / name).touch()
+    commands = []
+    monkeypatch.setattr(
+        gpu.subprocess, "run", lambda command: commands.append(command) or subprocess.CompletedProcess(command, 0)
+    )
+    gpu.fetch_wheels(tmp_path, "3.12")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine-1.0-py3-none-any.whl"]
+    assert set(gpu.WHEELS.split()) < set(commands[0])
 
 
 def everything_behind(*names: str) -> set[str]:
