@@ -15,6 +15,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from ddpm_core.course.doctor import CHECKSUMS
+
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
@@ -110,9 +112,14 @@ def test_nothing_points_to_one_machine_or_to_one_registry(file):
     assert not re.search(unwanted, (ROOT / file).read_text(encoding="utf-8"))
 
 
-def test_the_wheel_carries_files_that_exist():
+def test_the_wheel_carries_every_file_that_the_doctor_looks_for():
     tool = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]
-    assert all((ROOT / path).exists() for path in tool["targets"]["wheel"]["force-include"])
+    carried = tool["targets"]["wheel"]["force-include"]
+    assert all(place == path.replace("data/", "ddpm_core/_data/") for path, place in carried.items())
+    files = [ROOT / path for path in carried]
+    assert all(file.exists() for file in files)
+    for name in CHECKSUMS:
+        assert {ROOT / "data" / name, (ROOT / "data" / name).parent} & set(files), name
 
 
 # The container for Codespaces and VS Code. That it starts is not tested here: it needs Docker and a network.
