@@ -213,8 +213,7 @@ def train_clip(
     """
     guards.instance("state", state, TrainingState, "TrainingState(model)")
     guards.instance("state.model", state.model, CLIP)
-    guards.pictures(pictures, bytes_too=True)
-    guards.no_gradient("pictures", pictures)
+    guards.pictures_to_learn(pictures)
     guards.captions_of_pictures(captions, group_ids, len(pictures))
     guards.whole_number("batch_size", batch_size, least=2, why=", as the others of a batch are what is wrong")
     guards.one_of("other_fits", other_fits, ("share", "ignore"))

@@ -102,9 +102,8 @@ def train_super_resolver(
     guards.instance("state", state, TrainingState, "TrainingState(model)")
     guards.instance("state.model", state.model, SuperResolver)
     guards.instance("schedule", schedule, NoiseSchedule, "NoiseSchedule(betas)")
-    guards.pictures(pictures, bytes_too=True)
+    guards.pictures_to_learn(pictures)
     guards.worth_shrinking(pictures, state.model.config)
-    guards.no_gradient("pictures", pictures)
     guards.whole_number("batch_size", batch_size)
     schedule, config = schedule.to(state.device).trusting(), state.model.config
 

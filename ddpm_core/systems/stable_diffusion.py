@@ -220,8 +220,7 @@ def train_autoencoder(
     """
     guards.instance("state", state, TrainingState, "TrainingState(model)")
     guards.instance("state.model", state.model, Autoencoder)
-    guards.pictures(pictures, bytes_too=True)
-    guards.no_gradient("pictures", pictures)
+    guards.pictures_to_learn(pictures)
     guards.whole_number("batch_size", batch_size)
 
     def batch_loss(batch: tuple[Tensor, None]) -> Tensor:

@@ -8,7 +8,20 @@ import numpy as np
 import pytest
 import torch
 
-from ddpm_core import CLIP, Autoencoder, SuperResolver
+from ddpm_core import (
+    CLIP,
+    Autoencoder,
+    NoiseSchedule,
+    SuperResolver,
+    TrainingState,
+    UNet,
+    linear_betas,
+    load_checkpoint,
+    train,
+    train_autoencoder,
+    train_clip,
+    train_super_resolver,
+)
 from ddpm_core.support import guards
 
 PICTURES = torch.zeros(4, 1, 8, 8)
@@ -494,9 +507,28 @@ def test_conditions_are_tensors():
         guards.training_data(PICTURES, fine[0], "", 4)
 
 
-def test_pictures_between_0_and_1_are_warned_of():
-    with pytest.warns(UserWarning, match="no value of pictures is below 0"):
-        guards.training_data(PICTURES, None, None, 4)
+LIGHT, SHORT = torch.rand(4, 3, 16, 16), dict(num_iterations=1, batch_size=2)
+
+
+@pytest.mark.parametrize(
+    "model, train",
+    [
+        (UNet(3, (8,)), lambda state: train(state, NoiseSchedule(linear_betas(100)), LIGHT, **SHORT)),
+        ("autoencoder", lambda state: train_autoencoder(state, LIGHT, **SHORT)),
+        ("clip", lambda state: train_clip(state, LIGHT, [["cat"] * 4], **SHORT)),
+        (
+            "super-resolver",
+            lambda state: train_super_resolver(state, NoiseSchedule(linear_betas(100)), LIGHT, **SHORT),
+        ),
+    ],
+    ids=["train", "train_autoencoder", "train_clip", "train_super_resolver"],
+)
+def test_who_learns_from_pictures_between_0_and_1_is_warned_where_the_training_begins(model, train, cascades):
+    if isinstance(model, str):
+        model = load_checkpoint(cascades / f"{model}.safetensors").model.requires_grad_(True)
+    with pytest.warns(UserWarning, match="no value of pictures is below 0") as seen:
+        next(train(TrainingState(model)))
+    assert seen[0].filename == __file__
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,13 @@
 """Rules for networks, what they are given, and their training."""
 
 import math
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from ddpm_core.support.guards.inputs import picture_shape
-from ddpm_core.support.guards.tensors import one_picture, pictures, shape
+from ddpm_core.support.guards.tensors import no_gradient, one_picture, pictures, pictures_to_learn, shape
 from ddpm_core.support.guards.values import cut, describe, is_whole, number, several, text, whole_number
 
 FOR_LATENTS = " For latents: bounded=False"
@@ -86,13 +85,6 @@ def learns(loss: Tensor, model: torch.nn.Module) -> None:
         "model has no weight that learns: all are frozen, as load_checkpoint leaves them. model.requires_grad_(True) "
         "lets them learn"
     )
-
-
-def no_gradient(name: str, data: Tensor) -> None:
-    """What is learnt from: its gradient would lead back, in every iteration, to where it was made."""
-    if data.requires_grad:
-        hint = "; encoded(autoencoder, pictures) makes latents without one" if name == "pictures" else ""
-        raise ValueError(f"{name} must not require a gradient: {name}.detach(){hint}")
 
 
 def clipping(clip_x_0: object) -> None:
@@ -307,11 +299,10 @@ def training_data(
     if bounded and is_table:
         wanted = "pictures must be a tensor of pictures, (N, C, H, W)"
         raise ValueError(f"{wanted}; got {describe(data)}. For vectors (N, D): bounded=False")
-    if not is_table:
-        pictures(data, bytes_too=bounded, look=bounded, hint=FOR_LATENTS)
-    no_gradient("pictures", data)
-    if bounded and data.is_floating_point() and data.min() >= 0:
-        warnings.warn("no value of pictures is below 0; if they are in [0, 1]: pictures * 2 - 1", stacklevel=3)
+    if is_table:
+        no_gradient("pictures", data)
+    else:
+        pictures_to_learn(data, bounded, FOR_LATENTS, stacklevel=4)
     if cond is not None:
         condition("cond", cond)
         no_gradient("cond", cond)

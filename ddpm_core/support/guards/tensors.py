@@ -1,5 +1,7 @@
 """Rules for pictures, noise, timesteps and schedules."""
 
+import warnings
+
 import torch
 from torch import Size, Tensor
 
@@ -57,6 +59,21 @@ def pictures(
     if not (low >= -1 and high <= 1):  # written so that NaN fails too
         hint = f" For values 0..255: {name} / 127.5 - 1" if low >= 0 and high > 2 else hint
         raise ValueError(f"{name} must lie in [-1, 1]; these go from {low:.4g} to {high:.4g}.{hint}")
+
+
+def pictures_to_learn(data: object, bounded: bool = True, hint: str = "", stacklevel: int = 3) -> None:
+    """Pictures, all of them, and no way back to where they were made; warns of [0, 1]. See pictures for the hint."""
+    pictures(data, bytes_too=bounded, look=bounded, hint=hint)
+    no_gradient("pictures", data)
+    if bounded and data.is_floating_point() and data.min() >= 0:
+        warnings.warn("no value of pictures is below 0; if they are in [0, 1]: pictures * 2 - 1", stacklevel=stacklevel)
+
+
+def no_gradient(name: str, data: Tensor) -> None:
+    """What is learnt from: its gradient would lead back, in every iteration, to where it was made."""
+    if data.requires_grad:
+        hint = "; encoded(autoencoder, pictures) makes latents without one" if name == "pictures" else ""
+        raise ValueError(f"{name} must not require a gradient: {name}.detach(){hint}")
 
 
 def not_far_off(name: str, pictures: Tensor) -> None:
