@@ -793,7 +793,7 @@ def guidance(d: Drawing) -> None:
     d.arrow(x_t.right, (194, 250), (194, 170), (236, 170))
     d.arrow((194, 250), (194, 356), (236, 356))
     d.branch(194, 250)
-    d.label(316, 258, "one network, two calls", "同一个网络，调用两次")
+    d.label(316, 258, "one network, two answers", "同一个网络，两个回答")
 
     plane = d.group(452, 92, 420, 344)
     d.arrow(with_caption.right, (plane.x, 154))
