@@ -38,10 +38,10 @@ slow: setup  ## the tests that kill processes, start several, or install
 nbval: setup  ## runs every notebook and compares its facts with the stored ones
 	DDPM_PROGRESS= $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks
 
-browser: setup  ## runs every notebook in a browser, with hands on the widgets
+browser: setup  ## runs every notebook in a browser, with other settings and hands on the widgets
 	$(BIN)/pytest tests/browser
 
-test: unit slow browser nbval  ## every test there is: all of the four above
+test: nbval unit slow browser  ## every test there is: all of the four above
 
 course: setup  ## runs every notebook; executed copies and a gallery in build/
 	$(BIN)/python tools/notebooks.py course

@@ -34,7 +34,7 @@ OPTIONAL = EXTRAS["bench"] + EXTRAS["search"]
 INSTALLED = [each for each in REQUIREMENTS if str(each) not in OPTIONAL and (not each.marker or each.marker.evaluate())]
 CONTAINER = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text(encoding="utf-8"))
 # What tests/test_*.py is about besides.
-NOT_THE_HEART = {"benchmarks", "environment", "main", "notebook_numbers", "notebook_settings", "notebooks", "readme"}
+NOT_THE_HEART = {"benchmarks", "environment", "main", "notebook_numbers", "notebooks", "readme"}
 PYTHONS = [Version(f"3.{minor}") for minor in range(8, 30)]
 
 

@@ -9,6 +9,7 @@ import nbformat
 import pytest
 from lab_server import ROOT, LabServer
 from notebook_page import NotebookPage
+from other_settings import change_settings
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 BUILD = ROOT / "build" / "browser"
@@ -84,13 +85,15 @@ def browser() -> Iterator:
 @pytest.fixture(scope="session")
 def lab(browser, tmp_path_factory) -> Iterator[LabServer]:
     server = LabServer(tmp_path_factory.mktemp("course"))
+    for path in NOTEBOOKS:
+        change_settings(server.notebooks / path.name)
     yield server
     server.stop()
 
 
 @pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
 def notebook(request, browser, lab) -> Iterator[NotebookPage]:
-    """The notebook in JupyterLab, with all cells run."""
+    """The notebook in JupyterLab, with other settings, and with all cells run."""
     # The first notebook's times are those of a learner who has just typed `make lab`.
     began = None if SECONDS else lab.started
     page = new_page(browser, lab, request.param.name, began)

@@ -4,7 +4,7 @@ window.course = (() => {
     const cells = panel.content.widgets;
     const isCode = (cell) => cell.model.type === "code" && cell.model.sharedModel.source.trim();
     const course = { errors: [] };
-    let unfinished = 0; // commands: a second one may wait behind the first
+    let unfinished = 0; // runs: a second one may wait behind the first
 
     const plain = (text) => text.replace(/\x1b\[[0-9;]*m/g, "");
 
@@ -33,11 +33,16 @@ window.course = (() => {
             return [{ number, source: sharedModel.source, state: executionState, count: executionCount }];
         });
 
-    course.run = (command, number) => {
+    // One after the other, whether the one before has failed or not.
+    course.runCells = async (first, last) => {
         unfinished++;
-        panel.content.activeCellIndex = number;
-        panel.content.deselectAll();
-        window.jupyterapp.commands.execute(command).finally(() => unfinished--);
+        for (let number = first; number <= last; number++) {
+            if (!isCode(cells[number])) continue;
+            panel.content.activeCellIndex = number;
+            panel.content.deselectAll();
+            await window.jupyterapp.commands.execute("notebook:run-cell").catch(() => null);
+        }
+        unfinished--;
     };
 
     course.isIdle = () => unfinished === 0 && panel.sessionContext.kernelDisplayStatus === "idle";

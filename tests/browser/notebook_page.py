@@ -112,13 +112,14 @@ class NotebookPage:
         # Stored figures are not to be taken for new ones.
         self.page.evaluate("window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
         self.wait_for("the stored figures to go", lambda: not self.page.locator(FIGURES).count())
-        training = next((cell for cell in self.code_cells() if "watch(" in cell.source), None)
+        code = self.code_cells()
+        first, last = code[0].number, code[-1].number
+        training = next((cell for cell in code if "watch(" in cell.source), None)
         if training:
-            self._start("notebook:run-all-above", training.number + 1)
+            self._start(first, training.number)
             self._interrupt(training)
-            self._start("notebook:run-all-below", training.number + 1)
-        else:
-            self._start("notebook:run-all-cells")
+            first = training.number + 1
+        self._start(first, last)
         self._finish()
         self._note_time("run")
 
@@ -128,17 +129,18 @@ class NotebookPage:
         self._finish()
 
     def start_cell(self, cell: Cell) -> None:
-        self._start("notebook:run-cell", cell.number)
+        self._start(cell.number, cell.number)
 
-    def _start(self, command: str, number: int = 0) -> None:
-        self.page.evaluate("([command, number]) => course.run(command, number)", [command, number])
+    def _start(self, first: int, last: int) -> None:
+        """Starts the code cells of these numbers and those between them."""
+        self.page.evaluate("([first, last]) => void course.runCells(first, last)", [first, last])
 
     def _finish(self, until: Callable[[], T] = lambda: None) -> T | None:
         """Waits until the cells that were started have run, or for what `until` returns as soon as that is true."""
-        before, deadline = None, 0.0
+        before, deadline = (), 0.0
         while not (seen := until()) and not self.page.evaluate("course.isIdle()"):
             running = [cell for cell in self.code_cells() if cell.state == "running"]
-            now = (len(running), self.output_text(running[0]) if running else "")
+            now = (running[0].number, self.output_text(running[0])) if running else None
             if now != before:
                 before, deadline = now, time.monotonic() + SECONDS_WITHOUT_PROGRESS
             where = running[0] if running else "no cell, but the kernel is not idle"
@@ -165,7 +167,7 @@ class NotebookPage:
         text = self.output_text(training)
         stopped = STOPPED.search(text)
         self._check(stopped, f"the stop button had no effect on {training}; it shows {text!r}")
-        self._start("notebook:run-cell", training.number)
+        self.start_cell(training)
         went_on = self._finish(until=progress)
         self._check(went_on, f"training did not go on in {training}; it shows {self.output_text(training)!r}")
         self._finish()

@@ -1,9 +1,20 @@
 """The notebooks as a learner meets them: in JupyterLab, in a browser, with hands on the widgets."""
 
+import nbformat
 import pytest
+from lab_server import ROOT
 from notebook_page import NOTEBOOK, SCROLL
+from other_settings import SETTINGS, names_a_setting, names_with_numbers, settings_of
 
 SECONDS_TO_FIRST_FIGURE = 60  # a free machine takes a quarter of it
+
+
+def test_every_notebook_and_every_number_among_its_settings_has_another_value_here():
+    paths = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    assert [path.stem for path in paths] == sorted(SETTINGS)
+    for path in paths:
+        before = settings_of(nbformat.read(path, 4)).source
+        assert names_with_numbers(before) == names_with_numbers(SETTINGS[path.stem]), path.stem
 
 
 @pytest.mark.notebooks_with("01_sampling")
@@ -191,8 +202,10 @@ def test_a_search_in_chinese_finds_what_has_an_english_label(notebook):
 # The last ones, as they also judge what the tests above did to the widgets.
 
 
-def test_the_kernel_reports_no_error(notebook):
-    assert not notebook.kernel_errors(), "\n".join(notebook.kernel_errors())
+def test_the_kernel_reports_no_error_but_demands_that_name_a_setting(notebook, request):
+    name = request.node.callspec.params["notebook"].stem
+    errors = [error for error in notebook.kernel_errors() if not names_a_setting(error, name)]
+    assert not errors, "\n".join(errors)
 
 
 def test_the_browser_reports_no_error(notebook):
