@@ -1,6 +1,6 @@
 """Makes dalle2.safetensors, beside this script: prior and decoder of the small DALL-E 2.
 
-    python data/build_dalle2.py    # about 80 minutes on one core; Ctrl-C loses little, the same command goes on
+    python data/build_dalle2.py    # about three hours on one core; Ctrl-C loses little, the same command goes on
 
 Both learn from the training pairs of EmojiDataset and the vectors of clip.safetensors; the decoder draws 16x16.
 """
@@ -16,7 +16,7 @@ from ddpm_core.support.pixels import from_bytes
 from ddpm_core.systems.dalle2 import DALLE2, Decoder, Prior, draw_vectors, scaled
 
 SCHEDULE = NoiseSchedule(linear_betas())
-PRIOR_ITERATIONS, DECODER_ITERATIONS = 44_000, 18_000
+PRIOR_ITERATIONS, DECODER_ITERATIONS = 99_000, 38_500
 VECTOR_NOISE = 0.3  # the length of what is added to the decoder's vectors: the prior's are a little off, too
 OF_PRIOR = dict(batch_size=128, learning_rate=1.5e-3, warmup_iterations=200, ema_decay=0.998, min_snr_gamma=0.02)
 OF_DECODER = dict(batch_size=64, learning_rate=1.5e-3, warmup_iterations=200, ema_decay=0.999, min_snr_gamma=0.02)

@@ -40,7 +40,7 @@ CHECKSUMS = {
     "OFL.txt": "1f301ebc2e9a9e1fb261b60948ad317450fc433b55cbeac5910037cf4cc4b435",
     "super-resolver.safetensors": "0130ef7bc9a82604a925f2633ad23909ecf854644dc15d356bca5a694a89ce59",
     "imagen.safetensors": "4ccb807a3ae961c835b62c783d06ad8ada88b6dcb5ee3a55bececae4015573c5",
-    "dalle2.safetensors": "5d477213820269f925ae0bf0cf54f916e6aeec0841bb3fa1d317d69bf5dd3390",
+    "dalle2.safetensors": "e7e3b2ea317c0b1ff272e83a65f64fc11ce3659610d6eca163fa15439509de2a",
     "autoencoder.safetensors": "02f0f46b9f74256a59960bf89bff4a1a598a7973499b0d892fb7cbcaad1e10e0",
     "cat.png": "5f27baab03e36a2f31c24ddb91372641f653d13050b20a7730f07dcaa0177584",
     "clip.safetensors": "d4006445dc22e331b0c61c1ade3d692605077fa2510e607eca72ed81eac9086c",
