@@ -41,7 +41,7 @@ ALLOWED = {
     },
     "09": {
         "34": "measured for notebook 08, which shows it",
-        **dict.fromkeys(("0.1", "25", "1.5"), "defaults of the package and notes of the checkpoints"),
+        **dict.fromkeys(("0.1", "1.5"), "defaults of the package and notes of the checkpoints"),
         **dict.fromkeys(("17.2", "16.55", "7.99", "4.6", "1,024", "1024", "3.5", "650", "250"), "from the papers"),
         **dict.fromkeys(("2.5", "2,048", "800,000", "600,000", "4,096", "27", "95", "5"), "from the papers, too"),
         **dict.fromkeys(
