@@ -776,7 +776,7 @@ def training_with_text(d: Drawing) -> None:
 
 @drawing("guidance", 650, "Classifier-free guidance", "无分类器引导")
 def guidance(d: Drawing) -> None:
-    """The same network is called twice for the same x_t and t: with the caption, cond, and without, null_cond. The two
+    """The same network answers twice for the same x_t and t: with the caption, cond, and without, null_cond. The two
     predictions, drawn as vectors, differ by what the caption changes. Guidance goes on in that direction:
     eps_hat = eps_uncond + guidance_scale (eps_cond - eps_uncond), drawn with a scale of 3. Below is the x_0_hat that
     follows at each scale: at 0 a blur of many digits and colours, at 1 a blue three, at 2 and 3 a stronger one."""
