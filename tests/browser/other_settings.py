@@ -30,10 +30,10 @@ SETTINGS = {
         "scene_iterations, num_on_map = 5, 200"
     ),
     "08_stable_diffusion": (
-        "num_names, num_iterations, batch_size, learning_rate = 9, 150, 16, 1e-3\ntiny_iterations, num_prompts = 20, 4"
+        "num_names, num_iterations, batch_size, learning_rate = 9, 300, 16, 1e-3\ntiny_iterations, num_prompts = 20, 4"
     ),
     "09_imagen_and_dalle_2": (
-        "num_names, num_iterations, batch_size, learning_rate = 9, 150, 16, 1e-3\nprior_iterations, num_judged = 10, 8"
+        "num_names, num_iterations, batch_size, learning_rate = 9, 300, 16, 1e-3\nprior_iterations, num_judged = 10, 8"
     ),
 }
 
